@@ -1,0 +1,147 @@
+"""The `assay` command. Every heavy import happens inside the command that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# flag -> the declaration's key that it sets; the flags are the seeds' names for them
+ALIASES = {
+    "--model": "source.model",
+    "--revision": "source.revision",
+    "--batch-size": "source.batch_size",
+    "--max-length": "source.max_length",
+    "--dtype": "source.dtype",
+    "--quantize": "source.quantize",
+    "--device": "source.device",
+    "--layers": "source.layers",
+    "--num-samples": "collection.documents",
+    "--dataset": "corpus.name",
+    "--corpus-path": "corpus.path",
+    "--frequency-threshold": "thresholds.frequency_threshold",
+    "--entropy-threshold": "thresholds.entropy_threshold",
+    "--seed": "seed",
+}
+ALIAS_HELP = {
+    "--model": "hub id or checkpoint directory",
+    "--layers": "MoE layers to capture, such as 0,3,7",
+    "--quantize": "8bit or 4bit: the experts, really, or refused",
+    "--dataset": "six_domains, jsonl, parquet, text, or datasets",
+    "--entropy-threshold": "with its unit: '0.5 nats', '0.72 bits', '0.24 normalised'",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; `assay COMMAND --help` explains each."""
+    top = argparse.ArgumentParser(prog="assay", description="Put hypotheses about mixture-of-experts routing to the test.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run an experiment: collect, analyse, sweep, judge, report, publish")
+    run.add_argument("experiment", help="a name in experiments/declared, or a TOML file")
+    run.add_argument("--profile", default=None, help="quick, full, gpu or tiny")
+    run.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="override a declared value (recorded)")
+    run.add_argument("--new", action="store_true", help="a new run even where one with this declaration exists")
+    for flag, key in ALIASES.items():
+        run.add_argument(flag, default=None, metavar="VALUE", help=f"{ALIAS_HELP.get(flag, 'the same as')} (--set {key}=VALUE)")
+
+    for name, words in (("resume", "go on with an interrupted run"), ("report", "write a run's figures and report again"),
+                        ("publish", "log a run to MLflow (again)")):
+        command = commands.add_parser(name, help=words)
+        command.add_argument("run", help="run directory, or its name under the root")
+
+    corpus = commands.add_parser("corpus", help="show an experiment's corpus; --create-splits writes its three splits as JSONL")
+    corpus.add_argument("experiment")
+    corpus.add_argument("--profile", default=None)
+    corpus.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    corpus.add_argument("--create-splits", metavar="DIRECTORY", default=None)
+
+    commands.add_parser("list", help="experiments, hypotheses and runs")
+    commands.add_parser("check", help="declarations against the register; fails if one changed since it was registered")
+    register = commands.add_parser("register", help="record the present declaration of a hypothesis, with the date")
+    register.add_argument("hypothesis")
+
+    doctor = commands.add_parser("doctor", help="what a model's routers look like, and whether it fits and conforms")
+    doctor.add_argument("model", help="hub id or checkpoint directory")
+    for flag in ("--revision", "--dtype", "--quantize", "--device"):
+        doctor.add_argument(flag, default=None)
+
+    ui = commands.add_parser("ui", help="the MLflow page of the runs")
+    ui.add_argument("--port", type=int, default=5000)
+    return top
+
+
+def toml_value(key: str, text: str) -> str:
+    """A flag's text as a TOML value: numbers and lists of numbers bare, everything else a string."""
+    if key == "source.layers":
+        return "[" + ",".join(part for part in text.replace(",", " ").split()) + "]"
+    try:
+        float(text)
+    except ValueError:
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return text
+
+
+def overrides_of(arguments: argparse.Namespace) -> list[str]:
+    """`--set` texts, with the seed-named flags turned into the same form."""
+    chosen = list(arguments.overrides)
+    for flag, key in ALIASES.items():
+        value = getattr(arguments, flag.lstrip("-").replace("-", "_"))
+        if value is not None:
+            chosen.append(f"{key}={toml_value(key, value)}")
+    return chosen
+
+
+def root() -> Path:
+    """Where runs and caches live: $ASSAY_ROOT, or ./runs."""
+    return Path(os.environ.get("ASSAY_ROOT", "runs"))
+
+
+def dispatch(arguments: argparse.Namespace) -> int:
+    """Carry out one command and return its exit status."""
+    from experiments import commands
+
+    match arguments.command:
+        case "run":
+            profile = arguments.profile or ("gpu" if arguments.model else "quick")
+            return commands.run(root(), arguments.experiment, profile, overrides_of(arguments), new=arguments.new)
+        case "resume":
+            return commands.resume(root(), arguments.run)
+        case "report":
+            return commands.report(root(), arguments.run)
+        case "publish":
+            return commands.publish(root(), arguments.run)
+        case "corpus":
+            return commands.corpus(root(), arguments.experiment, arguments.profile or "quick", arguments.overrides, arguments.create_splits)
+        case "list":
+            return commands.show(root())
+        case "check":
+            return commands.check(root())
+        case "register":
+            return commands.register(root(), arguments.hypothesis)
+        case "doctor":
+            return commands.doctor(arguments)
+        case _:
+            return commands.ui(root(), arguments.port)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; a refusal prints its reason and remedy and exits with 1 (2 for wrong usage)."""
+    arguments = parser().parse_args(argv)
+    try:
+        return dispatch(arguments)
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("ASSAY_TRACEBACK"):
+            raise
+        print(f"assay: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
