@@ -69,13 +69,18 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A named grade of a seed: the grade holds where the value respects the bound. Listed from best to worst."""
+    """A named grade of a seed: it holds where the value respects the bound, everywhere if none is set. Listed from best to worst."""
 
     grade: str
     below: float | None = None
     above: float | None = None
     at_least: float | None = None
     at_most: float | None = None
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` respects every bound that is set."""
+        return ((self.below is None or value < self.below) and (self.above is None or value > self.above)
+                and (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most))
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,8 @@ class Hypothesis:
     null: str
     controls: tuple[str, ...] = ()
     bands: Mapping[str, tuple[Band, ...]] = field(default_factory=dict)  # criterion name -> bands
+    settings: Mapping[str, Any] = field(default_factory=dict)  # values of [analysis] that the criteria mean; others are post hoc
+    seed_rule: str | None = None  # name of the seed's own binary rule in seed_rules.RULES
 
     def declaration(self) -> dict[str, Any]:
         """Plain values of everything that decides the verdict."""

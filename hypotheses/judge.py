@@ -1,0 +1,163 @@
+"""From estimates to a verdict: each criterion's interval against its bound, the gates, the controls, and one word for the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.estimate import Estimate
+from hypotheses.claim import Criterion, CriterionFinding, Evaluation, Finding, Hypothesis, Outcome
+from hypotheses.findings import findings_from_json, findings_to_json
+from hypotheses.seed_rules import RULES, grade, lowest
+from hypotheses.verdict import all_of, documents_to_settle, interval_outcome, is_upper
+from hypotheses.wording import sentence
+
+__all__ = ["CONTROL_EXPECTS", "findings_from_json", "findings_to_json", "judge", "judge_criterion", "sentence"]
+
+CONTROL_EXPECTS: Mapping[str, Outcome] = {"positive": "supported", "negative": "refuted"}
+GATED = "below its floor: "  # how the reason of a gated criterion begins
+
+
+def judge(hypothesis: Hypothesis, evaluation: Evaluation, *, controls: Mapping[str, Evaluation] | None = None,
+          registration: Mapping[str, Any] | None = None) -> Finding:
+    """Judge every criterion on its interval and join them by AND; `verdict` is None when a control failed.
+
+    controls: "positive" and "negative" evaluations made through the same estimators; None where the run had none.
+    registration: what the register says of this declaration, carried into the finding unchanged.
+    Nothing that is missing, undefined or below its floor ever passes: it is inconclusive with its reason.
+    """
+    judged = tuple(judge_criterion(hypothesis, criterion, evaluation) for criterion in hypothesis.criteria)
+    limiting = limiting_of(judged)
+    shown, failures = _controls(hypothesis, judged, controls)
+    verdict: Outcome | None = None if failures else all_of(one.outcome for one in judged)
+    reason = f"controls failed: {'; '.join(failures)}" if failures else limiting.reason if limiting else "no criteria"
+    rule = RULES[hypothesis.seed_rule] if hypothesis.seed_rule else None
+    return Finding(
+        hypothesis=hypothesis.name, title=hypothesis.title, claim=hypothesis.claim, fingerprint=hypothesis.fingerprint,
+        verdict=verdict, reason=reason, limiting=limiting.criterion.name if limiting else None, criteria=judged, controls=shown,
+        seed_verdict=rule(evaluation.facts.get("seed_rule", {})) if rule else {}, registration=dict(registration or {}),
+        point_grade=lowest(one.point_grade for one in judged), guaranteed_grade=lowest(one.guaranteed_grade for one in judged),
+    )
+
+
+def judge_criterion(hypothesis: Hypothesis, criterion: Criterion, evaluation: Evaluation) -> CriterionFinding:
+    """One criterion: floors first, then whether there is an interval at the declared level, then the interval against the bound."""
+    estimate = evaluation.estimates.get(criterion.metric)
+    if estimate is None:
+        reason = f"no estimate of {criterion.metric} was made"
+        return CriterionFinding(criterion, Estimate.undefined(reason, unit=criterion.unit), "inconclusive", reason)
+    point, guaranteed = _grades(hypothesis, criterion, estimate)
+    floors = _below_floors(criterion, evaluation.facts)
+    if floors:
+        reason = GATED + "; ".join(why for why, _ in floors)
+        return CriterionFinding(criterion, estimate, "inconclusive", reason, "; ".join(remedy for _, remedy in floors), point)
+    unusable = _unusable(criterion, estimate)
+    if unusable:
+        return CriterionFinding(criterion, estimate, "inconclusive", unusable, point_grade=point)
+    assert estimate.low is not None and estimate.high is not None
+    outcome = interval_outcome(criterion, estimate.low, estimate.high)
+    settle = _settle(criterion, estimate, evaluation.facts) if outcome == "inconclusive" else None
+    return CriterionFinding(criterion, estimate, outcome, _why(criterion, estimate, outcome), settle, point, guaranteed)
+
+
+def limiting_of(judged: Sequence[CriterionFinding]) -> CriterionFinding | None:
+    """The criterion that decides an AND: a refuted one before an inconclusive before a supported; then the smallest margin in half-widths."""
+    order: dict[Outcome, int] = {"refuted": 0, "inconclusive": 1, "supported": 2}
+    return min(judged, key=lambda one: (order[one.outcome], _margin(one)), default=None)
+
+
+def _margin(one: CriterionFinding) -> float:
+    """How far the value is on the claim's side of its bound, in half-widths; without an interval nothing limits more."""
+    if one.estimate.value is None or one.estimate.half_width is None:
+        return float("-inf")
+    signed = one.estimate.value - one.criterion.bound
+    signed = -signed if is_upper(one.criterion) else signed
+    half = one.estimate.half_width
+    return signed / half if half > 0 else float("inf") * (1 if signed >= 0 else -1)
+
+
+def _below_floors(criterion: Criterion, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(reason, remedy) for each floor that is not reached; a sample size that is not stated does not reach its floor."""
+    gate, found = criterion.gate, []
+    checks = [("test documents", facts.get("n_documents"), gate.min_documents)]
+    by_domain: Mapping[str, Any] = facts.get("n_documents_per_domain") or {}
+    checks += [(f"test documents in domain {name}", count, gate.min_documents_per_domain) for name, count in by_domain.items()]
+    if gate.min_documents_per_domain and not by_domain:
+        checks.append(("test documents per domain", None, gate.min_documents_per_domain))
+    checks.append(("judged token types", facts.get("n_types_judged"), gate.min_types))
+    for what, count, floor in checks:
+        if floor and count is None:
+            found.append((f"number of {what} not stated, the floor is {floor}", f"state the number of {what}"))
+        elif floor and count < floor:
+            found.append((f"{count} {what}, the floor is {floor}", f"{floor - count} more {what}"))
+    return found
+
+
+def _unusable(criterion: Criterion, estimate: Estimate) -> str | None:
+    """Why this estimate cannot be held against the bound, if it cannot."""
+    if estimate.value is None:
+        return f"undefined: {estimate.reason}"
+    if estimate.unit != criterion.unit:
+        return f"{criterion.metric} is in {estimate.unit!r}, the bound in {criterion.unit!r}"
+    if estimate.low is None or estimate.high is None:
+        return f"{criterion.metric} has no interval"
+    if estimate.level != criterion.level:
+        return f"interval at level {estimate.level:g}, the criterion asks for {criterion.level:g}"
+    return None
+
+
+def _why(criterion: Criterion, estimate: Estimate, outcome: Outcome) -> str:
+    relation = {"supported": "lies wholly within", "refuted": "lies wholly outside", "inconclusive": "does not settle"}[outcome]
+    return f"the {estimate.level:.0%} interval [{estimate.low:.3g}, {estimate.high:.3g}] {relation} {criterion.unit} {criterion.inequality}"
+
+
+def _settle(criterion: Criterion, estimate: Estimate, facts: Mapping[str, Any]) -> str:
+    """Documents at which the distance to the bound is detectable, interval widths shrinking as 1/sqrt(documents)."""
+    assert estimate.value is not None and estimate.minimum_detectable_effect is not None
+    distance = abs(estimate.value - criterion.bound)
+    needed = documents_to_settle(int(facts["n_documents"]), estimate.minimum_detectable_effect, distance)
+    detectable = f"detectable here is a distance of {estimate.minimum_detectable_effect:.2g} from the bound"
+    if needed is None or needed > 10**9:
+        return f"no number of documents: the value sits on its bound; {detectable}"
+    grow = ", if the judged types grow with them" if "type" in estimate.resampled else ""
+    return f"about {needed:,} test documents ({facts['n_documents']:,} now){grow}, were the value to stay {distance:.2g} away; {detectable}"
+
+
+def _grades(hypothesis: Hypothesis, criterion: Criterion, estimate: Estimate) -> tuple[str | None, str | None]:
+    """Grade of the value, and of the interval end that is worst for the claim (the guaranteed one)."""
+    bands = hypothesis.bands.get(criterion.name)
+    if not bands or estimate.value is None:
+        return None, None
+    worst = estimate.high if is_upper(criterion) else estimate.low
+    return grade(estimate.value, bands), None if worst is None else grade(worst, bands)
+
+
+def _controls(hypothesis: Hypothesis, judged: Sequence[CriterionFinding],
+              controls: Mapping[str, Evaluation] | None) -> tuple[dict[str, Any], list[str]]:
+    """What each control came to, and the failures; a criterion below its floor in the run cannot be asked of a control."""
+    if controls is None:
+        return {name: {"expected": CONTROL_EXPECTS[name], "outcome": None, "status": "not run"} for name in hypothesis.controls}, []
+    testable = [one.criterion for one in judged if not one.reason.startswith(GATED)]
+    shown: dict[str, Any] = {}
+    failures: list[str] = []
+    for name in sorted({*hypothesis.controls, *controls}):
+        shown[name] = _control(hypothesis, testable, name, controls.get(name))
+        if shown[name]["status"] == "failed":
+            failures.append(f"the {name} control came out {shown[name]['outcome'] or 'unjudged'}, not {shown[name]['expected']}"
+                            f" ({shown[name]['reason']})")
+    return shown, failures
+
+
+def _control(hypothesis: Hypothesis, testable: Sequence[Criterion], name: str, evaluation: Evaluation | None) -> dict[str, Any]:
+    expected = CONTROL_EXPECTS[name]
+    if not testable:
+        return {"expected": expected, "outcome": None, "status": "not judged", "reason": "the run is below its floors"}
+    if evaluation is None:
+        return {"expected": expected, "outcome": None, "status": "failed", "reason": "it was not run"}
+    judged = tuple(judge_criterion(hypothesis, criterion, evaluation) for criterion in testable)
+    outcome, limiting = all_of(one.outcome for one in judged), limiting_of(judged)
+    assert limiting is not None
+    return {"expected": expected, "outcome": outcome, "status": "passed" if outcome == expected else "failed",
+            "reason": f"{limiting.criterion.name}: {limiting.reason}",
+            "criteria": {one.criterion.name: {"outcome": one.outcome, "value": one.estimate.value, "low": one.estimate.low,
+                                              "high": one.estimate.high} for one in judged}}

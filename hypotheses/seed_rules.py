@@ -1,0 +1,62 @@
+"""What the seeds themselves would have said: their grade bands and binary rules, shown beside our verdict and never instead of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from hypotheses.claim import Band
+
+GRADES = ("excellent", "good", "acceptable", "insufficient")  # best to worst
+
+# Seed 003, "What Makes a Good Result?". The seed leaves -.3, 30 % and 40 % undefined; each is closed on the side its words allow.
+SEED_003_RHO = (Band("excellent", below=-0.6), Band("good", below=-0.4), Band("acceptable", below=-0.3), Band("insufficient"))
+SEED_003_SHARE = (Band("excellent", above=0.5), Band("good", above=0.4), Band("acceptable", at_least=0.3), Band("insufficient"))
+SEED_003_COVERAGE = (Band("excellent", above=0.6), Band("good", above=0.5), Band("acceptable", above=0.4), Band("insufficient"))
+
+SEED_003_MAX_RHO, SEED_003_MAX_P, SEED_003_MIN_SHARE, SEED_003_MIN_COVERAGE = -0.4, 0.01, 0.30, 0.40
+
+
+def grade(value: float, bands: Sequence[Band]) -> str:
+    """The first (best) band that holds `value`. Raises ValueError where no band does."""
+    for band in bands:
+        if band.holds(value):
+            return band.grade
+    raise ValueError(f"no band holds {value}; end the bands with one without bounds")
+
+
+def lowest(grades: Iterable[str | None]) -> str | None:
+    """The worst of several grades; None when one is missing or there are none, since a minimum needs all of them."""
+    listed = list(grades)
+    known = [one for one in listed if one is not None]
+    return max(known, key=GRADES.index) if known and len(known) == len(listed) else None
+
+
+def _shown_p(p: float) -> str:
+    return "p < 1e-300" if p < 1e-300 else f"p = {p:.3g}"
+
+
+def seed_003(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Seed 003, "Success Criteria": rho < -0.4 and p < .01, share >= 30 %, coverage > 40 %, all on point estimates.
+
+    facts: rho, p, n_types, share, coverage as the seed computes them. Returns supported (None where an input is missing), words, lines.
+    """
+    missing = [key for key in ("rho", "p", "n_types", "share", "coverage") if facts.get(key) is None]
+    if missing:
+        return {"supported": None, "words": "VAR Hypothesis: the seed's rule cannot be computed", "lines": [],
+                "reason": f"no {', '.join(missing)}", "rule": "seed 003"}
+    rho, p, n, share, coverage = (facts[key] for key in ("rho", "p", "n_types", "share", "coverage"))
+    checks = (
+        (rho < SEED_003_MAX_RHO and p < SEED_003_MAX_P,
+         f"Spearman correlation between frequency and entropy: rho = {rho:.3f}, {_shown_p(p)}, n = {n:,} types (asks rho < -0.4, p < 0.01)"),
+        (share >= SEED_003_MIN_SHARE, f"{share:.1%} of tokens have low entropy (< 0.5) (asks at least 30 %)"),
+        (coverage > SEED_003_MIN_COVERAGE, f"Fast-path routing can cover {coverage:.1%} of token occurrences (asks > 40 %)"),
+    )
+    supported = all(passed for passed, _ in checks) and not any(math.isnan(x) for x in (rho, p, share, coverage))
+    return {"supported": supported, "words": "VAR Hypothesis SUPPORTED" if supported else "VAR Hypothesis NOT SUPPORTED",
+            "lines": [{"passed": bool(passed), "text": text} for passed, text in checks], "rule": "seed 003",
+            "p": p, "n_types": n}
+
+
+RULES: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {"seed_003": seed_003}

@@ -1,0 +1,91 @@
+"""The algebra of verdicts: an interval against a bound, AND, OR, and equivalence (metrics spec section 6)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from hypotheses.claim import Criterion, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Z_ALPHA, Z_POWER = 1.959963984540054, 0.8416212335729143  # two-sided 5 %, power 80 %
+
+
+class WeightedScoreError(TypeError):
+    """Criteria are joined by AND or OR; a weighted sum would let a strong criterion buy off a failed one."""
+
+
+def interval_outcome(criterion: Criterion, low: float, high: float) -> Outcome:
+    """Supported iff every point of [low, high] satisfies the inequality, refuted iff none does, else inconclusive.
+
+    '<' and '>' are strict: an interval that touches the threshold does not support. Raises ValueError if low > high or either is NaN.
+    """
+    if not low <= high:
+        raise ValueError(f"criterion {criterion.name!r}: interval from {low} to {high} is not an interval")
+    bound = criterion.bound
+    if criterion.below is not None:
+        whole, none = high < bound, low >= bound
+    elif criterion.above is not None:
+        whole, none = low > bound, high <= bound
+    elif criterion.at_least is not None:
+        whole, none = low >= bound, high < bound
+    else:
+        whole, none = high <= bound, low > bound
+    return "supported" if whole else "refuted" if none else "inconclusive"
+
+
+def is_upper(criterion: Criterion) -> bool:
+    """Whether the claim says the value is small: then the interval's upper end is the conservative one."""
+    return criterion.below is not None or criterion.at_most is not None
+
+
+def all_of(outcomes: Iterable[Outcome], weights: Mapping[str, float] | None = None) -> Outcome:
+    """Kleene AND: any refuted refutes, else any inconclusive is inconclusive; of nothing, inconclusive. Weights are refused."""
+    return _joined(outcomes, weights, decisive="refuted", otherwise="supported")
+
+
+def any_of(outcomes: Iterable[Outcome], weights: Mapping[str, float] | None = None) -> Outcome:
+    """Kleene OR: any supported supports, else any inconclusive is inconclusive; of nothing, inconclusive. Weights are refused."""
+    return _joined(outcomes, weights, decisive="supported", otherwise="refuted")
+
+
+def _joined(outcomes: Iterable[Outcome], weights: Mapping[str, float] | None, *, decisive: Outcome, otherwise: Outcome) -> Outcome:
+    if weights is not None:
+        raise WeightedScoreError("weighted scores are refused: join criteria by all_of or any_of, and report each one")
+    listed = list(outcomes)
+    if decisive in listed:
+        return decisive
+    return "inconclusive" if not listed or "inconclusive" in listed else otherwise
+
+
+def equivalence(low: float, high: float, margin: float) -> Outcome:
+    """TOST: is the difference within +-margin? `low` and `high` are its 90 % interval, for tests at 5 % each side.
+
+    Supported iff the interval lies strictly inside (-margin, margin); refuted iff it lies wholly outside; else inconclusive.
+    A difference that is merely not significant is therefore never evidence of equality. Source: metrics spec section 6.
+    """
+    if not margin > 0:
+        raise ValueError(f"equivalence margin must be above 0, not {margin}; register it before the data are seen")
+    if not low <= high:
+        raise ValueError(f"interval from {low} to {high} is not an interval")
+    if -margin < low and high < margin:
+        return "supported"
+    return "refuted" if low >= margin or high <= -margin else "inconclusive"
+
+
+def documents_for_difference(sd_between_documents: float, difference: float) -> int:
+    """Documents that show `difference` at two-sided 5 % with power 80 %: ((z_.975 + z_.8) sd / difference)^2, rounded up."""
+    if not (sd_between_documents >= 0 and difference > 0):
+        raise ValueError("the spread must be at least 0 and the difference above 0")
+    return math.ceil(((Z_ALPHA + Z_POWER) * sd_between_documents / difference) ** 2)
+
+
+def documents_to_settle(n_documents: int, detectable: float, distance: float) -> int | None:
+    """Documents at which an effect of `distance` is detectable, if `detectable` is at n_documents and shrinks as 1/sqrt(n).
+
+    None when the distance is 0: no sample settles a value that sits on its bound.
+    """
+    return None if distance == 0 else math.ceil(n_documents * (detectable / distance) ** 2)
