@@ -113,7 +113,8 @@ class Evaluation:
     """What a hypothesis' evaluate() hands to judge, tables and figures.
 
     estimates: layer-averaged estimates by metric name. by_layer: the same names, one Estimate per MoE layer.
-    tables: name -> column name -> array or list, all columns of a table equally long. facts: plain JSON values (sample sizes, thresholds, seed's own numbers).
+    tables: name -> column name -> array or list, all columns of a table equally long.
+    facts: plain JSON values (sample sizes, thresholds, seed's own numbers).
     """
 
     estimates: Mapping[str, Estimate]

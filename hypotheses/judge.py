@@ -61,7 +61,7 @@ def judge_criterion(hypothesis: Hypothesis, criterion: Criterion, evaluation: Ev
 
 
 def limiting_of(judged: Sequence[CriterionFinding]) -> CriterionFinding | None:
-    """The criterion that decides an AND: a refuted one before an inconclusive before a supported; then the smallest margin in half-widths."""
+    """The criterion that decides an AND: refuted before inconclusive before supported; then the smallest margin in half-widths."""
     order: dict[Outcome, int] = {"refuted": 0, "inconclusive": 1, "supported": 2}
     return min(judged, key=lambda one: (order[one.outcome], _margin(one)), default=None)
 

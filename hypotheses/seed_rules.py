@@ -49,9 +49,9 @@ def seed_003(facts: Mapping[str, Any]) -> dict[str, Any]:
     rho, p, n, share, coverage = (facts[key] for key in ("rho", "p", "n_types", "share", "coverage"))
     checks = (
         (rho < SEED_003_MAX_RHO and p < SEED_003_MAX_P,
-         f"Spearman correlation between frequency and entropy: rho = {rho:.3f}, {_shown_p(p)}, n = {n:,} types (asks rho < -0.4, p < 0.01)"),
-        (share >= SEED_003_MIN_SHARE, f"{share:.1%} of tokens have low entropy (< 0.5) (asks at least 30 %)"),
-        (coverage > SEED_003_MIN_COVERAGE, f"Fast-path routing can cover {coverage:.1%} of token occurrences (asks > 40 %)"),
+         f"Spearman correlation between frequency and entropy: rho = {rho:.3f}, {_shown_p(p)}, n = {n:,} types (rho < -0.4, p < 0.01)"),
+        (share >= SEED_003_MIN_SHARE, f"{share:.1%} of tokens have low entropy (< 0.5) (at least 30 %)"),
+        (coverage > SEED_003_MIN_COVERAGE, f"Fast-path routing can cover {coverage:.1%} of token occurrences (> 40 %)"),
     )
     supported = all(passed for passed, _ in checks) and not any(math.isnan(x) for x in (rho, p, share, coverage))
     return {"supported": supported, "words": "VAR Hypothesis SUPPORTED" if supported else "VAR Hypothesis NOT SUPPORTED",

@@ -1,0 +1,208 @@
+"""The tables of a declaration, one frozen model each; single fields are checked here, fields against each other in declaration.py."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+
+ENTROPY_OF_N = re.compile(r"\s*(?P<value>[0-9.eE+-]+)\s*(?P<unit>nats|bits)\s+at\s+(?P<experts>\d+)\s+experts\s*")
+ENTROPY_SHARE = re.compile(r"\s*(?P<value>[0-9.eE+-]+)\s*(?:of\s+ln\s*E|normalised)\s*")
+ENTROPY_REMEDY = ('say which entropy: "0.5 nats at 8 experts" (seed 003; scaled by ln E / ln 8 elsewhere), "0.72 bits at 8 experts" '
+                  'or "0.24 of ln E"')
+
+
+def refused(message: str, remedy: str) -> PydanticCustomError:
+    """A validation error that carries its remedy."""
+    return PydanticCustomError("refused", "{message}", {"message": message, "remedy": remedy})
+
+
+def entropy_share(text: object) -> float:
+    """Share of ln E that an entropy threshold with its unit stands for, in (0, 1). Raises where the unit is missing."""
+    if not isinstance(text, str):
+        raise refused(f"an entropy threshold of {text!r} has no unit: nats, bits and shares of ln E differ", ENTROPY_REMEDY)
+    of_n, share = ENTROPY_OF_N.fullmatch(text), ENTROPY_SHARE.fullmatch(text)
+    match = of_n or share
+    try:
+        value = float(match["value"]) if match else math.nan
+    except ValueError:
+        value = math.nan
+    if of_n:
+        experts = int(of_n["experts"])
+        value = value * (math.log(2) if of_n["unit"] == "bits" else 1.0) / math.log(experts) if experts > 1 else math.nan
+    if math.isnan(value):
+        raise refused(f"cannot read the entropy threshold {text!r}", ENTROPY_REMEDY)
+    if not 0 < value < 1:
+        raise refused(f"{text!r} is {value:.3g} of the largest entropy: every or no token is below it", "choose between 0 and 1 of ln E")
+    return value
+
+
+class Frozen(BaseModel):
+    """Base of every declared table: unknown keys are errors, nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DatasetSource(Frozen):
+    """One `datasets` name of a corpus."""
+
+    name: str
+    config: str | None = None
+    split: str = "train"
+    text_field: str = "text"
+    domain: str
+    cap: Positive = 2_000
+    revision: str | None = None
+
+
+class CorpusSpec(Frozen):
+    """Which documents are read, how they are cut, and how they are split by the hash of their id."""
+
+    name: Literal["six_domains", "jsonl", "parquet", "text", "datasets"] = "six_domains"
+    path: str | None = None
+    domains: tuple[str, ...] = ("code", "math", "news", "wiki", "social", "medical")
+    one_domain: bool = False  # a corpus of one domain is meant so
+    documents_per_domain: Positive | None = None
+    max_bytes_per_document: Positive = 4096
+    max_bytes_per_domain: Positive = 2_000_000
+    calibration_share: Share = 0.12
+    test_share: Share = 0.28
+    text_field: str = "text"
+    domain_field: str = "domain"
+    id_field: str = "id"
+    sources: tuple[DatasetSource, ...] = ()
+    salt: str = "assay"
+
+
+class TestbedSpec(Frozen):
+    """The small Mixtral that is trained when no model is given."""
+
+    __test__ = False
+
+    steps: Positive = 300
+    batch: Positive = 16
+    window: Positive = 128
+    vocabulary: Positive = 2048
+    layers: Positive = 4
+    hidden: Positive = 128
+    heads: Positive = 4
+    experts: Positive = 16
+    top_k: Positive = 2
+    intermediate: Positive = 128
+    lr: Annotated[float, Field(gt=0)] = 3e-3
+    balance: Annotated[float, Field(ge=0)] = 0.01
+    seed: Annotated[int, Field(ge=0)] = 0  # the experiment's seed, unless stated
+
+
+class SourceSpec(Frozen):
+    """The model whose routing is collected, and how."""
+
+    kind: Literal["huggingface"] = "huggingface"
+    model: str = "testbed:mixtral"
+    revision: str | None = None
+    dtype: str = "auto"
+    quantize: Literal["8bit", "4bit"] | None = None
+    device: str = "auto"
+    batch_size: Positive = 16
+    max_length: Positive = 512
+    layers: tuple[int, ...] | None = None
+    documents_per_shard: Positive = 64
+
+    @property
+    def is_testbed(self) -> bool:
+        """Whether the model is trained by this run."""
+        return self.model.startswith("testbed:")
+
+
+class UncertaintySpec(Frozen):
+    """What is resampled, how often, and the level of every interval."""
+
+    unit: str = "document"
+    n_bootstrap: Annotated[int, Field(ge=19)] = 999
+    n_null: Annotated[int, Field(ge=19)] = 99
+    level: Share = 0.95
+
+    @field_validator("unit")
+    @classmethod
+    def _document(cls, unit: str) -> str:
+        if unit != "document":
+            why = ("tokens of one document share their routing: their bootstrap covers 25 % instead of 95 % (mean entropy, 100 documents)"
+                   if unit in ("token", "tokens") else "only documents are drawn independently")
+            raise refused(f"{unit!r} cannot be resampled: {why}", 'write unit = "document"')
+        return unit
+
+
+class AnalysisSpec(Frozen):
+    """The thresholds inside the judged metrics; a hypothesis names the values it means, and others make the finding post hoc."""
+
+    frequency_threshold: Positive = 50
+    entropy_threshold: str = "0.5 nats at 8 experts"
+    min_type_count: Positive = 50
+
+    @field_validator("entropy_threshold", mode="before")
+    @classmethod
+    def _with_unit(cls, text: object) -> object:
+        entropy_share(text)
+        return text
+
+    @property
+    def entropy_share(self) -> float:
+        """The threshold as a share of ln E, the same in every layer."""
+        return entropy_share(self.entropy_threshold)
+
+    def entropy_nats(self, n_experts: int) -> float:
+        """The threshold in nats for a layer of `n_experts`: value x ln E / ln 8 for one declared at 8 experts."""
+        return self.entropy_share * math.log(n_experts)
+
+
+class CountKnob(Frozen):
+    """Range of the frequency threshold, in occurrences on the calibration split."""
+
+    low: Positive = 5
+    high: Positive = 500
+    log: bool = True
+
+
+class EntropyKnob(Frozen):
+    """Range of the entropy threshold; `unit` as in "nats at 8 experts" or "of ln E"."""
+
+    low: Annotated[float, Field(gt=0)] = 0.1
+    high: Annotated[float, Field(gt=0)] = 1.5
+    unit: str = "nats at 8 experts"
+
+    @property
+    def low_share(self) -> float:
+        """Lower end as a share of ln E."""
+        return entropy_share(f"{self.low} {self.unit}")
+
+    @property
+    def high_share(self) -> float:
+        """Upper end as a share of ln E."""
+        return entropy_share(f"{self.high} {self.unit}")
+
+
+class KnobsSpec(Frozen):
+    """What the sweep may turn, on calibration documents only."""
+
+    min_count: CountKnob = CountKnob()
+    max_entropy: EntropyKnob = EntropyKnob()
+
+
+class SweepSpec(Frozen):
+    """The threshold study; the chosen point has the largest coverage among those with agreement of at least `min_agreement`."""
+
+    knobs: KnobsSpec = KnobsSpec()
+    n_trials: Annotated[int, Field(ge=32)] = 64
+    min_agreement: Share = 0.9
+
+
+class FastPathSpec(Frozen):
+    """How the lookup table's real effect is measured."""
+
+    n_documents: Positive = 120
