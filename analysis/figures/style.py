@@ -1,0 +1,80 @@
+"""The look of every figure: size, fonts, colours, and the canvas that all figures start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Drawing = ParamSpec("Drawing")
+
+WIDTH_IN = 7.2  # text width of a two-column page; 1080 px at 150 dpi
+RASTERISE_ABOVE = 5_000  # points; a 50k-point vector scatter makes a PDF of megabytes
+
+# Okabe & Ito (2008): told apart under all common colour-vision deficiencies.
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
+INK, GREY, PALE, SHADE = "#1c2733", "#7a8590", "#c9d0d6", "#eef3f7"
+
+LOOK: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: same glyphs on every machine
+    "font.size": 8.0,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8.0,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "axes.axisbelow": True,
+    "text.color": INK,
+    "text.parse_math": False,  # names from data may hold a dollar sign
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.0,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "figure.dpi": 100.0,
+    "figure.facecolor": "white",
+}
+
+
+def drawn(draw: Callable[Drawing, Figure]) -> Callable[Drawing, Figure]:
+    """Draw under LOOK, whatever the caller's rcParams are, and leave those as they were."""
+
+    @wraps(draw)
+    def under_look(*args: Drawing.args, **kwargs: Drawing.kwargs) -> Figure:
+        with rc_context(LOOK):
+            return draw(*args, **kwargs)
+
+    return under_look
+
+
+def canvas(height_in: float, width_in: float = WIDTH_IN) -> Figure:
+    """An empty figure with constrained layout, attached to no window and to no pyplot registry."""
+    return Figure(figsize=(width_in, height_in), layout="constrained")
+
+
+def letter(axes: Axes, which: str, title: str) -> None:
+    """Title of a panel with its letter, such as 'a  Entropy of occurrences'."""
+    axes.set_title(f"{which}   {title}")
+
+
+def light_grid(axes: Axes, axis: str = "y") -> None:
+    """A pale grid along one axis, behind what is drawn."""
+    axes.grid(visible=True, axis=axis, color=PALE, linewidth=0.5, alpha=0.7)  # type: ignore[arg-type]
+
+
+def absent(axes: Axes, why: str) -> None:
+    """Say in the middle of a panel why nothing is drawn there."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=GREY, wrap=True)

@@ -1,0 +1,72 @@
+"""What a report is made of, before it is HTML, Markdown, CSV or TeX: sections of paragraphs, tables, pictures and listings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from analysis.estimate import Estimate
+
+Cell: TypeAlias = str | int | float | Estimate | None
+Kind = Literal["text", "number", "estimate"]
+Place = Literal["overview", "controls", "key", "figures", "sensitivity", "seed", "extension", "appendix"]
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """Plain text; `role` sets how loud it is."""
+
+    text: str
+    role: Literal["body", "note", "warning", "lead"] = "body"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Text shown as it stands, in a fixed-width face: commands, file lists."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Head of a table column. digits: decimals shown; percent: shown as 100 times the value with a % sign."""
+
+    title: str
+    kind: Kind = "text"
+    digits: int = 3
+    percent: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that is shown and also written as CSV and TeX under `name`."""
+
+    name: str
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: drawn already, saved under `name` as PNG and PDF. alt: what a reader who cannot see it should know."""
+
+    name: str
+    figure: Any  # matplotlib.figure.Figure
+    caption: str
+    alt: str
+
+
+Block: TypeAlias = Paragraph | Listing | Table | Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    """One heading with its blocks. `place` is used for sections that a hypothesis adds."""
+
+    id: str
+    title: str
+    blocks: Sequence[Block]
+    place: Place = "figures"

@@ -1,0 +1,65 @@
+"""Write a report into a run directory."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from experiments.report.blocks import Picture, Section, Table
+from experiments.report.content import ReportContent
+from experiments.report.figure_files import save
+from experiments.report.html import page
+from experiments.report.markdown import as_markdown
+from experiments.report.sections import assemble
+from experiments.report.table_files import as_csv, as_tex
+
+
+def panel_module(hypothesis: str) -> ModuleType | None:
+    """The module experiments.report.NAME_panels of a hypothesis; None if it brings no panels of its own."""
+    name = f"experiments.report.{hypothesis}_panels"
+    return importlib.import_module(name) if hypothesis.isidentifier() and importlib.util.find_spec(name) else None
+
+
+def _subtitle(content: ReportContent) -> list[str]:
+    meta = content.trace.meta
+    experts = sorted({layer.n_experts for layer in meta.layers})
+    slots = sorted({layer.top_k for layer in meta.layers})
+    return [f"Model {meta.model}, revision {meta.revision[:12]}: {len(meta.layers)} MoE layer{'s' if len(meta.layers) != 1 else ''}, "
+            f"{' or '.join(map(str, experts))} experts, top-{' or '.join(map(str, slots))}",
+            f"Hypothesis {content.finding.hypothesis}, declaration {content.finding.fingerprint[:12]}"]
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def _save_tables(sections: Sequence[Section], directory: Path) -> None:
+    for block in (block for section in sections for block in section.blocks):
+        if isinstance(block, Table):
+            _write(directory / f"{block.name}.csv", as_csv(block))
+            _write(directory / f"{block.name}.tex", as_tex(block))
+
+
+def write(run_directory: Path, content: ReportContent) -> Path:
+    """Write report/ and figures/ of a run; return the path of report.html.
+
+    Report and figures depend on `content` alone, so that writing twice gives the same bytes. Raises OSError if the directory cannot be written.
+    """
+    module = panel_module(content.finding.hypothesis)
+    make = content.panels or (module.panels if module else None)
+    sections = assemble(content, make(content) if make else ())
+    pictures = [block for section in sections for block in section.blocks if isinstance(block, Picture)]
+    png = {picture.name: save(picture.figure, run_directory / "figures", picture.name) for picture in pictures}
+    report = run_directory / "report"
+    _save_tables(sections, report / "tables")
+    title, subtitle = content.finding.title, _subtitle(content)
+    _write(report / "report.md", as_markdown(title, subtitle, sections))
+    if module and hasattr(module, "text_files"):
+        for name, text in module.text_files(content).items():
+            _write(report / name, text)
+    _write(report / "report.html", page(title, subtitle, content.finding.verdict or "none", sections, png))
+    return report / "report.html"
