@@ -1,0 +1,153 @@
+"""A checkpoint by directory or Hugging Face id: checked, identified and loaded, without running any code it brings."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.progress import Progress, Silent
+from experiments.sources.errors import SourceError
+
+if TYPE_CHECKING:
+    import torch
+
+    from experiments.declaration import SourceSpec
+
+UNSAFE = (".bin", ".pt", ".pth", ".ckpt")
+DTYPES = {"float32": "float32", "fp32": "float32", "bfloat16": "bfloat16", "bf16": "bfloat16", "float16": "float16", "fp16": "float16"}
+CONVERT = ("python -c \"from transformers import AutoModelForCausalLM as A; A.from_pretrained('{there}').save_pretrained('{there}-safetensors')\" "
+           "(reads a pickle: run it in a sandbox, and only on files you trust)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was found: where, its config, and its revision (commit, or SHA-256 over its files)."""
+
+    name: str
+    config: Any
+    revision: str
+    local: bool
+
+
+def locate(spec: SourceSpec, progress: Progress | None = None) -> Checkpoint:
+    """Find and identify a checkpoint; raises SourceError naming the path or id, before anything is created."""
+    directory = Path(spec.model).expanduser()
+    if directory.is_dir():
+        _require_safetensors(directory)
+        return Checkpoint(str(directory), _config(str(directory), None), _files_digest(directory, progress or Silent()), True)
+    if directory.exists() or spec.model.startswith(("/", "./", "../", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", spec.model):
+        raise SourceError(f"model {spec.model!r}: no such checkpoint directory; give a directory with config.json and *.safetensors, "
+                          "or a Hugging Face id such as mistralai/Mixtral-8x7B-v0.1")
+    config = _config(spec.model, spec.revision)
+    commit = getattr(config, "_commit_hash", None) or spec.revision
+    return Checkpoint(spec.model, config, str(commit or "unknown"), False)
+
+
+def _require_safetensors(directory: Path) -> None:
+    if not (directory / "config.json").is_file():
+        raise SourceError(f"{directory}: no config.json; this is not a checkpoint directory")
+    if any(directory.glob("*.safetensors")):
+        return
+    unsafe = sorted(path.name for path in directory.iterdir() if path.suffix in UNSAFE)
+    if unsafe:
+        raise SourceError(f"{directory}: {', '.join(unsafe)} is a pickle, which can run code when it is read; only safetensors are read. "
+                          f"Convert once: {CONVERT.format(there=directory)}")
+    raise SourceError(f"{directory}: no *.safetensors file; the weights are missing")
+
+
+def _config(name: str, revision: str | None) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(name, revision=revision or "main", trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if Path(name).is_dir():
+            raise SourceError(f"{name}/config.json: {first}; its model_type must be one that transformers knows (remote code is never run)") from error
+        raise SourceError(f"model {name!r}: neither a local directory nor reachable on the Hugging Face hub ({first}). Offline: on a machine with "
+                          f"a network run `hf download {name} --local-dir DIR`, copy DIR here and give DIR as the model") from error
+
+
+def _files_digest(directory: Path, progress: Progress) -> str:
+    """SHA-256 over names, sizes and contents of everything that decides what the model computes."""
+    files = sorted(path for path in directory.iterdir() if path.suffix in {".safetensors", ".json", ".model", ".txt"} and path.is_file())
+    digest = hashlib.sha256()
+    with progress.stage("identify checkpoint", sum(path.stat().st_size for path in files), "bytes") as task:
+        for path in files:
+            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 24):
+                    digest.update(chunk)
+                    task.advance(len(chunk))
+    return digest.hexdigest()
+
+
+def model_class(config: Any) -> Any:
+    """The Auto class that has a language head for this config."""
+    import transformers
+
+    for auto in (transformers.AutoModelForSeq2SeqLM, transformers.AutoModelForCausalLM, transformers.AutoModelForImageTextToText):
+        if type(config) in auto._model_mapping:
+            return auto
+    raise SourceError(f"model_type {config.model_type!r} has no language-model class in transformers; give a causal or an encoder-decoder model")
+
+
+def device_of(name: str) -> torch.device:
+    """The device asked for; "auto" is the first CUDA device, or the CPU."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SourceError(f"device: {name!r} is not a torch device; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SourceError(f"device: {name!r} was asked for, but torch {torch.__version__} sees no CUDA device; use device = \"auto\" or \"cpu\"")
+    return device
+
+
+def dtype_of(name: str, config: Any) -> torch.dtype:
+    """The dtype asked for; "auto" is the checkpoint's own."""
+    import torch
+
+    if name == "auto":
+        own = getattr(config, "dtype", None) or getattr(config.get_text_config(), "dtype", None) or torch.float32
+        return getattr(torch, own) if isinstance(own, str) else own
+    if name not in DTYPES:
+        raise SourceError(f"dtype: {name!r} is not known; use auto, {', '.join(DTYPES)}")
+    found: torch.dtype = getattr(torch, DTYPES[name])
+    return found
+
+
+def load_tokenizer(checkpoint: Checkpoint, spec: SourceSpec) -> Any:
+    """The checkpoint's tokenizer."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.name, revision=spec.revision or "main", trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise SourceError(f"{checkpoint.name}: its tokenizer cannot be loaded ({str(error).strip().splitlines()[0]}); "
+                          "the directory needs tokenizer.json and tokenizer_config.json") from error
+    tokenizer.model_max_length = int(1e30)  # documents are cut by the batch plan, which counts what it cuts
+    return tokenizer
+
+
+def load_model(checkpoint: Checkpoint, spec: SourceSpec, dtype: torch.dtype, **options: Any) -> Any:
+    """The model in evaluation mode, weights from safetensors only."""
+    from safetensors import SafetensorError
+
+    try:
+        model = model_class(checkpoint.config).from_pretrained(
+            checkpoint.name, revision=spec.revision or "main", dtype=dtype, use_safetensors=True, trust_remote_code=False, **options)
+    except (SafetensorError, OSError) as error:
+        raise SourceError(f"{checkpoint.name}: its weights cannot be read ({str(error).strip().splitlines()[0]}); only whole safetensors files "
+                          f"are read. Convert once: {CONVERT.format(there=checkpoint.name)}") from error
+    except RuntimeError as error:
+        raise SourceError(f"{checkpoint.name}: the weights do not fit its config ({str(error).strip().splitlines()[0]}); "
+                          "download the checkpoint again") from error
+    model.eval()
+    return model.requires_grad_(False)
