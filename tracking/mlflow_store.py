@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import sqlite3
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, unquote
 
-LOCK_PATIENCE_S = 120.0  # a migration takes 3 s, on a busy machine ten times that
+from tracking.locks import locked
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -62,23 +60,6 @@ def database_path(uri: str) -> Path | None:
 def artifact_location(root: Path, uri: str, experiment: str) -> str | None:
     """Where an experiment's files go: a folder of ours beside a database, None (the server decides) over HTTP."""
     return None if is_server(uri) else (root / "mlflow-artifacts" / experiment).absolute().as_uri()
-
-
-@contextmanager
-def locked(path: Path, patience_s: float = LOCK_PATIENCE_S) -> Iterator[None]:
-    """Hold the flock of `path`; the kernel frees it when the holder dies. Raises StoreError after `patience_s`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as handle:
-        deadline = time.monotonic() + patience_s
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StoreError(f"{path}: held by another process for {patience_s:.0f} s; `fuser {path}` names it") from None
-                time.sleep(0.02)
-        yield
 
 
 def prepare(root: Path, uri: str) -> None:
