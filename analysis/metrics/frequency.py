@@ -1,0 +1,81 @@
+"""Rank correlation over token types: Spearman, its partial form, and batched versions for replicates.
+
+B replicate, m type, L layer. A type that a replicate does not hold is masked there and drops out of its ranks.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.kernels import Float
+
+Mask = NDArray[np.bool_]
+
+
+def midranks(values: Float) -> Float:
+    """Ranks 1..m along the last axis, ties sharing their mean rank; NaN ranks last."""
+    m = values.shape[-1]
+    order = np.argsort(values, axis=-1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=-1)
+    new = np.ones(ordered.shape, bool)
+    new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    place = np.broadcast_to(np.arange(m, dtype=np.float64), ordered.shape)
+    first = np.maximum.accumulate(np.where(new, place, 0), axis=-1)
+    end = np.ones(ordered.shape, bool)
+    end[..., :-1] = new[..., 1:]
+    last = np.minimum.accumulate(np.where(end, place, m)[..., ::-1], axis=-1)[..., ::-1]
+    ranks = np.empty(ordered.shape)
+    np.put_along_axis(ranks, order, (first + last) / 2 + 1, axis=-1)
+    return ranks
+
+
+def spearman(x: Float, y: Float, mask: Mask | None = None) -> Float:
+    """Spearman's rho along the last axis with mid-ranks; NaN with fewer than 3 types or a constant side."""
+    mask = np.isfinite(x) & np.isfinite(y) if mask is None else mask
+    return correlate(midranks(np.where(mask, x, np.nan)), midranks(np.where(mask, y, np.nan)), mask)
+
+
+def correlate(x: Float, y: Float, mask: Mask) -> Float:
+    """Pearson correlation along the last axis over masked-in entries; NaN with fewer than 3 or a constant side."""
+    n = mask.sum(axis=-1)
+    kept = mask.astype(np.float64)
+    count = np.maximum(n, 1)[..., None]
+    dx = (x - (x * kept).sum(axis=-1, keepdims=True) / count) * kept
+    dy = (y - (y * kept).sum(axis=-1, keepdims=True) / count) * kept
+    scale = np.sqrt((dx * dx).sum(axis=-1) * (dy * dy).sum(axis=-1))
+    usable = (n >= 3) & (scale > 0)
+    rho: Float = np.divide((dx * dy).sum(axis=-1), scale, out=np.full(scale.shape, np.nan), where=usable)
+    return np.clip(rho, -1, 1)
+
+
+def residuals(y: Float, given: Float) -> Float:
+    """y [..., m] minus its least-squares fit on an intercept and the rows of `given` [c, m]."""
+    design = np.vstack([np.ones(given.shape[-1]), given]).T
+    left, scale, _ = np.linalg.svd(design, full_matrices=False)
+    basis = left[:, scale > scale[0] * 1e-10]
+    fitted: Float = y - (y @ basis) @ basis.T
+    return fitted
+
+
+def partial_spearman(x: Float, y: Float, given: Float, mask: Mask) -> Float:
+    """Spearman of x [m] and y [L, m] given covariates [c, m] (already ranks or dummies), over the types of `mask` [m]."""
+    ranks = midranks(np.vstack([x, y])[:, mask])
+    left = residuals(ranks, given[:, mask])
+    spread = (left**2).sum(axis=1) > 1e-9 * ((ranks - ranks.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    left = np.where(spread[:, None], left, 0)
+    return correlate(np.broadcast_to(left[0], left[1:].shape), left[1:], np.ones(left[1:].shape, bool))
+
+
+def spearman_p(rho: float, n_types: int) -> float | None:
+    """Two-sided p of rho by the t approximation, as scipy.stats.spearmanr gives it; it accompanies, never decides."""
+    from scipy.special import stdtr
+
+    if n_types < 3 or not math.isfinite(rho):
+        return None
+    if abs(rho) >= 1:
+        return 0.0
+    t = rho * math.sqrt((n_types - 2) / (1 - rho**2))
+    return float(2 * stdtr(n_types - 2, -abs(t)))

@@ -1,0 +1,77 @@
+"""Matched sampling nulls: the same trace without the dependence on token type.
+
+R draw, L MoE layer, V token type, T token, S segment (document and position band).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.kernels import Int, choose_backend, digest64, mix, permute_within, scatter_layers, to_fixed
+from analysis.rows import bands, whole_documents
+from analysis.trace import DocumentRow, RoutingTrace, TraceBatch
+
+ACCUMULATOR_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class NullPlan:
+    """n_draws permutations keyed by seed; a draw depends on document id, band and draw number alone."""
+
+    split: str
+    n_draws: int
+    seed: int
+
+
+def permuted_entropy_sums(trace: RoutingTrace, plan: NullPlan, types: Int) -> Iterator[tuple[list[int], Int]]:
+    """Layers and entropy sums [R, L, m] (fixed point) of `types` after permuting occurrences over types inside (document, band).
+
+    The permutation of a draw is the same for all layers, so that means over layers have their matched null too. Layers
+    come in chunks whose sums fit ACCUMULATOR_BYTES; the trace is read once a chunk, with those layers only.
+    """
+    column = np.full(trace.meta.vocabulary_size, -1, np.int64)
+    column[types] = np.arange(len(types))
+    keys = document_keys(trace.documents, plan.seed)
+    for layers in layer_chunks(len(trace.meta.layers), plan.n_draws * len(types) * 8):
+        out = np.zeros((plan.n_draws, len(layers), len(types)), np.int64)
+        for batch in whole_documents(trace.batches(split=plan.split, layers=layers)):
+            _add_permuted(batch, keys, column[batch.token_id], out)
+        yield layers, out
+
+
+def _add_permuted(batch: TraceBatch, keys: NDArray[np.uint64], columns: Int, out: Int) -> None:
+    starts, lengths, segment_keys = segments(batch, keys)
+    values = to_fixed(np.asarray(batch.entropy_nats))
+    backend = choose_backend(10 * len(batch) * len(out) * (1 + len(values)))
+    for draw, sums in enumerate(out):
+        with np.errstate(over="ignore"):
+            rows = permute_within(starts, lengths, mix(segment_keys + np.uint64(draw)), backend)
+        scatter_layers(columns, rows, values, sums, backend)
+
+
+def segments(batch: TraceBatch, keys: NDArray[np.uint64]) -> tuple[Int, Int, NDArray[np.uint64]]:
+    """First row, length and random key of each run of rows of one document and position band."""
+    band = bands(batch.position)
+    starts = np.flatnonzero(np.r_[True, (batch.document[1:] != batch.document[:-1]) | (band[1:] != band[:-1])])
+    with np.errstate(over="ignore"):
+        segment_keys = mix(keys[batch.document[starts]] + band[starts].astype(np.uint64))
+    return starts, np.diff(np.r_[starts, len(batch)]), segment_keys
+
+
+def document_keys(documents: Sequence[DocumentRow], seed: int) -> NDArray[np.uint64]:
+    """A random key per document number, from the document's id and the seed alone."""
+    keys = np.zeros(max((d.document for d in documents), default=-1) + 1, np.uint64)
+    for row in documents:
+        keys[row.document] = digest64(f"{row.id}\0{seed}")
+    return keys
+
+
+def layer_chunks(n_layers: int, bytes_per_layer: int) -> Iterator[list[int]]:
+    """Consecutive layers whose accumulators fit ACCUMULATOR_BYTES together, at least one at a time."""
+    size = max(1, min(n_layers, ACCUMULATOR_BYTES // max(bytes_per_layer, 1)))
+    for start in range(0, n_layers, size):
+        yield list(range(start, min(start + size, n_layers)))
