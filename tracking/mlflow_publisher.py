@@ -22,6 +22,7 @@ from tracking.mlflow_store import (
     environment,
     links,
     prepare,
+    recent_runs,
     resolve_uri,
     unreachable,
     watched,
@@ -107,20 +108,6 @@ def _state(run_directory: Path) -> dict[str, Any]:
     except (OSError, ValueError):  # written again by this publish
         return {}
     return state if isinstance(state, dict) else {}
-
-
-def recent_runs(tracking_uri: str, experiment: str | None = None, n: int = 4) -> tuple[str, tuple[str, ...]] | None:
-    """(experiment id, ids of its last `n` runs, newest first) of `experiment`, or of the one that was used last; None without runs."""
-    environment()
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=tracking_uri)
-    experiments = [e for e in client.search_experiments() if experiment in (None, e.name)]
-    runs = client.search_runs([e.experiment_id for e in experiments], order_by=["attributes.start_time DESC"], max_results=max(n, 100))
-    if not runs:
-        return None
-    newest = runs[0].info.experiment_id
-    return newest, tuple(run.info.run_id for run in runs if run.info.experiment_id == newest)[:n]
 
 
 class _Session:

@@ -151,3 +151,17 @@ def links(tracking_uri: str, experiment_id: str, run_ids: Sequence[str], port: i
     runs, experiments = (quote(json.dumps(ids, separators=(",", ":"))) for ids in (list(run_ids[:4]), [experiment_id]))
     mode = "workflowType=machine_learning"  # placed first on the comparison page, MLflow 3.17 answers "not valid JSON"
     return (f"{base}/#/experiments/{experiment_id}/runs?{mode}", f"{base}/#/compare-runs?runs={runs}&experiments={experiments}&{mode}")
+
+
+def recent_runs(tracking_uri: str, experiment: str | None = None, n: int = 4) -> tuple[str, tuple[str, ...]] | None:
+    """(experiment id, ids of its last `n` runs, newest first) of `experiment`, or of the one that was used last; None without runs."""
+    environment()
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=tracking_uri)
+    experiments = [e for e in client.search_experiments() if experiment in (None, e.name)]
+    runs = client.search_runs([e.experiment_id for e in experiments], order_by=["attributes.start_time DESC"], max_results=max(n, 100))
+    if not runs:
+        return None
+    newest = runs[0].info.experiment_id
+    return newest, tuple(run.info.run_id for run in runs if run.info.experiment_id == newest)[:n]
