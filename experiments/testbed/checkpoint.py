@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from experiments.corpora.stored import replacing
 
@@ -11,39 +13,49 @@ if TYPE_CHECKING:
     import torch
 
 NAME = "resume.safetensors"
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def save(directory: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int, recipe: str) -> None:
-    """Write the state after `step` steps. Batches are a function of seed and step and the model has no dropout, so no random state is part of it."""
+@dataclass(frozen=True)
+class Place:
+    """How far a run is: fingerprint of its recipe, steps done, losses so far."""
+
+    recipe: str
+    step: int
+    losses: list[list[float]]
+
+
+def save(directory: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, place: Place) -> None:
+    """Write the state. Batches are a function of seed and step and the model has no dropout, so there is no random state to keep."""
     from safetensors.torch import save_file
 
-    tensors = {f"weight/{name}": parameter.detach().contiguous() for name, parameter in model.named_parameters()}
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    for parameter, moments in optimizer.state.items():
-        for key in ("exp_avg", "exp_avg_sq"):
-            tensors[f"{key}/{names[id(parameter)]}"] = moments[key].contiguous()
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        tensors[f"weight/{name}"] = parameter.detach().contiguous()
+        for key in MOMENTS:
+            tensors[f"{key}/{name}"] = optimizer.state[parameter][key].contiguous()
+    about = {"recipe": place.recipe, "step": str(place.step), "losses": json.dumps(place.losses)}
     with replacing(directory / NAME) as aside:
-        save_file(tensors, str(aside), metadata={"step": str(step), "recipe": recipe})
+        save_file(tensors, str(aside), metadata=about)
 
 
-def restore(directory: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, recipe: str) -> int:
-    """Load the state into model and optimizer; the number of steps it has done, 0 if there is none of this recipe or it is damaged."""
+def restore(directory: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, recipe: str) -> tuple[int, list[list[float]]]:
+    """Load the state into model and optimizer; steps done and losses so far, (0, []) without a whole state of this recipe."""
     import torch
     from safetensors import SafetensorError, safe_open
 
-    path = directory / NAME
     try:
-        with safe_open(str(path), framework="pt") as file:
-            about: dict[str, Any] = file.metadata() or {}
+        with safe_open(str(directory / NAME), framework="pt") as file:
+            about = file.metadata() or {}
             if about.get("recipe") != recipe:
-                return 0
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+                return 0, []
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError):
-        return 0
+        return 0, []
     step = int(about["step"])
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"weight/{name}"])
-            moments = {key: tensors[f"{key}/{name}"] for key in ("exp_avg", "exp_avg_sq")}
+            moments = {key: tensors[f"{key}/{name}"] for key in MOMENTS}
             optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}
-    return step
+    return step, json.loads(about["losses"])

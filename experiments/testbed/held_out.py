@@ -52,7 +52,7 @@ def _sums(model: MixtralForCausalLM, windows: Windows, spec: TestbedSpec) -> tup
 
     nats, n_tokens = 0.0, 0
     counts_LE = np.zeros((spec.layers, spec.experts), dtype=np.int64)
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     with torch.inference_mode(), routers_heard(model) as heard:
         for start in range(0, len(windows), spec.batch):
             lengths = torch.from_numpy(windows.lengths_W[start : start + spec.batch])

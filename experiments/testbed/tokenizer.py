@@ -16,7 +16,7 @@ MIN_VOCABULARY = 256 + N_SPECIAL  # every byte is a token, so nothing is ever un
 
 
 def learn(texts: Iterable[str], vocabulary: int) -> Tokenizer:
-    """Byte-level BPE of at most `vocabulary` entries, the 256 bytes and two special tokens included; the same texts give the same merges."""
+    """Byte-level BPE of at most `vocabulary` entries, the 256 bytes and two special tokens included; equal texts give equal merges."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     if vocabulary < MIN_VOCABULARY:
@@ -35,7 +35,9 @@ def save(tokenizer: Tokenizer, directory: Path) -> None:
     """Write tokenizer.json and tokenizer_config.json, as AutoTokenizer reads them."""
     from transformers import PreTrainedTokenizerFast
 
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=10**6)
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=10**6
+    )
     fast.save_pretrained(directory)
 
 
