@@ -44,8 +44,7 @@ def _shares(tables: Mapping[str, Any]) -> Iterator[Found]:
     defaults = CorpusSpec()
     calibration, test = corpus.get("calibration_share", defaults.calibration_share), corpus.get("test_share", defaults.test_share)
     if calibration + test >= 1:
-        where = "test_share" if "test_share" in corpus else "calibration_share"
-        yield (("corpus", where), f"calibration {calibration} and test {test} leave no training documents",
+        yield (("corpus", "test_share"), f"calibration {calibration} and test {test} leave no training documents",
                "the two shares must sum to less than 1; the rest is for training and frequencies")
 
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from experiments.layers import (
+    DECLARED,
+    Layer,
+    deep_merge,
+    merged,
+    override_layers,
+    profile_layers,
+    read_toml,
+    with_corpora,
+    written_out,
+)
 from experiments.problems import DeclarationError, Problem, did_you_mean, of_validation
 from experiments.specs import (
     AnalysisSpec,
@@ -31,8 +41,6 @@ __all__ = [
     "KnobsSpec", "Problem", "SourceSpec", "SweepSpec", "TestbedSpec", "UncertaintySpec", "choose_profile", "declared_names",
     "declared_path", "load", "resolved",
 ]
-
-DECLARED = Path(__file__).parent / "declared"
 
 
 class Experiment(Frozen):
@@ -73,22 +81,23 @@ def declared_path(experiment: str) -> Path:
 
 
 def load(path: Path | str, profile: str = "quick", overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment in `path`, overlaid with [profile.NAME] and then with `key.sub=value` overrides in TOML syntax.
+    """The experiment in `path` (or declared under that name), overlaid with [profile.NAME], then with `key.sub=value` overrides.
 
     Raises DeclarationError with every problem at once.
     """
     file = declared_path(str(path))
-    tables = _read(file)
+    tables = read_toml(file)
     profiles = tables.pop("profile", {})
-    problems: list[Problem] = []
-    layers: list[tuple[str, Mapping[str, Any]]] = [(str(file), tables)]
-    layers += _profile_layers(file, profiles, profile, problems)
-    layers += _override_layers(overrides, problems)
-    merged: dict[str, Any] = {}
-    for _, layer in layers:
-        merged = deep_merge(merged, layer)
-    merged |= {"name": file.stem, "profile": profile, "overrides": list(overrides)}
-    experiment = _validated(merged, layers, problems)
+    reserved = [key for key in ("name", "overrides") if key in tables]
+    problems = [Problem(str(file), key, "set by the loader, not by the file", "delete the key") for key in reserved]
+    below = with_corpora([(str(file), tables), *profile_layers(file, profiles, profile, problems)], problems)
+    said = with_corpora(override_layers(overrides, problems), problems)
+    together: dict[str, Any] = {}  # as one layer: the order of --set does not matter
+    for _, layer in said:
+        together = deep_merge(together, layer)
+    full = written_out(merged([*below, ("--set", together)]), problems)
+    full |= {"name": file.stem, "profile": profile, "overrides": list(overrides)}
+    experiment = _validated(full, [*below, *said], problems)
     if problems or experiment is None:
         raise DeclarationError(problems)
     return experiment
@@ -99,67 +108,16 @@ def resolved(experiment: Experiment) -> dict[str, Any]:
     return experiment.model_dump(mode="json")
 
 
-def deep_merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the keys of `overlay`; tables are merged, everything else is replaced."""
-    merged = dict(base)
-    for key, value in overlay.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = deep_merge(merged[key], value) if both else value
-    return merged
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:  # its text ends with line and column
-        raise DeclarationError([Problem(str(file), "syntax", str(error), "correct the TOML there")]) from None
-    except UnicodeDecodeError as error:
-        raise DeclarationError([Problem(str(file), "encoding", f"byte {error.start} is not UTF-8", "save the file as UTF-8")]) from None
-
-
-def _profile_layers(file: Path, profiles: Any, profile: str, problems: list[Problem]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The chosen overlay, after those that it extends."""
-    if not isinstance(profiles, dict):
-        problems.append(Problem(str(file), "profile", "not a table", "write [profile.quick]"))
-        return []
-    layers: list[tuple[str, Mapping[str, Any]]] = []
-    name: Any = profile
-    seen: list[Any] = []
-    while name is not None:
-        if name in seen or not isinstance(profiles.get(name), dict):
-            why = "extends itself" if name in seen else "no such profile"
-            problems.append(Problem(str(file), f"profile.{name}", why, did_you_mean(str(name), profiles, what="profiles here")))
-            break
-        seen.append(name)
-        overlay = dict(profiles[name])
-        following = overlay.pop("extends", None)
-        layers.insert(0, (f"{file} [profile.{name}]", overlay))
-        name = following
-    return layers
-
-
-def _override_layers(overrides: Sequence[str], problems: list[Problem]) -> list[tuple[str, Mapping[str, Any]]]:
-    layers: list[tuple[str, Mapping[str, Any]]] = []
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        try:
-            layers.append((f"--set {text}", tomllib.loads(f"{key} = {value}\n")))
-        except tomllib.TOMLDecodeError as error:
-            remedy = "values are TOML: text in quotes, as in --set 'source.model=\"name\"'" if equals else "write --set key.sub=value"
-            problems.append(Problem(f"--set {text}", key.strip() or "key", str(error), remedy))
-    return layers
-
-
-def _validated(merged: dict[str, Any], layers: Sequence[tuple[str, Mapping[str, Any]]], problems: list[Problem]) -> Experiment | None:
+def _validated(tables: dict[str, Any], layers: Sequence[Layer], problems: list[Problem]) -> Experiment | None:
     from experiments.crosschecks import crosschecks
 
     def place(location: Sequence[int | str]) -> str:
         return next((name for name, layer in reversed(layers) if _reaches(layer, location)), layers[0][0])
 
-    for location, message, remedy in crosschecks(merged):
+    for location, message, remedy in crosschecks(tables):
         problems.append(Problem(place(location), ".".join(map(str, location)), message, remedy))
     try:
-        return Experiment.model_validate_json(json.dumps(merged, default=str), strict=True)
+        return Experiment.model_validate_json(json.dumps(tables, default=str), strict=True)
     except ValidationError as error:
         for found, message, remedy in of_validation(error, Experiment):
             problems.append(Problem(place(found), ".".join(map(str, found)), message, remedy))

@@ -79,7 +79,7 @@ def _margin(one: CriterionFinding) -> float:
 def _below_floors(criterion: Criterion, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(reason, remedy) for each floor that is not reached; a sample size that is not stated does not reach its floor."""
     gate, found = criterion.gate, []
-    checks = [("test documents", facts.get("n_documents"), gate.min_documents)]
+    checks: list[tuple[str, Any, int]] = [("test documents", facts.get("n_documents"), gate.min_documents)]
     by_domain: Mapping[str, Any] = facts.get("n_documents_per_domain") or {}
     checks += [(f"test documents in domain {name}", count, gate.min_documents_per_domain) for name, count in by_domain.items()]
     if gate.min_documents_per_domain and not by_domain:
