@@ -50,13 +50,14 @@ def read(spec: CorpusSpec, progress: Progress) -> tuple[list[RawDocument], dict[
 
 def _texts(rows: Iterable[Fields], source: DatasetSource, spec: CorpusSpec, task: Task) -> Iterator[RawDocument]:
     seen: set[bytes] = set()
-    join = _JOIN.get(source.name.rpartition("/")[2], _each)
+    prefix = f"{source.name.rstrip('/').rpartition('/')[2]}/{source.config or 'default'}/{source.split}"
+    join = _JOIN.get(source.name.rstrip("/").rpartition("/")[2], _each)
     for n_rows, whole in enumerate(join(_field(row, source) for row in rows), 1):
         text = cut(whole, spec.max_bytes_per_document)
         digest = whitespace_free_digest(text)
         if len(text.encode()) >= MIN_BYTES and digest not in seen:
             seen.add(digest)
-            yield RawDocument(f"{source.name}/{source.config or 'default'}/{source.split}/{digest.hex()[:24]}", source.domain, text)
+            yield RawDocument(f"{prefix}/{digest.hex()[:24]}", source.domain, text)
             task.advance()
         if len(seen) >= source.cap or n_rows > MAX_SKIPPED_PER_KEPT * source.cap:
             return
