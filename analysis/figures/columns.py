@@ -5,6 +5,7 @@ V token type, B frequency bin. A seed-form routing_stats table (no layer, null o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 BINS_PER_DECADE = 4
+RANGES = (1, 2, 10, 50, 200, 1_000, 5_000)  # first frequency of each range in box plots
 
 
 def floats(values: ArrayLike) -> Floats:
@@ -48,24 +50,33 @@ class TypeColumns:
 
         min_count marks the judged types by the table's `frequency`. Raises KeyError without `frequency` or `mean_entropy`.
         """
+
         def optional(name: str) -> Floats | None:
             return floats(table[name]) if name in table else None
 
         n_v = floats(table["frequency"])
         corpus = optional("corpus_frequency")
         eligible = None if "eligible" not in table else np.array([bool(e) for e in table["eligible"]], dtype=np.bool_)
-        return cls(label, n_v if corpus is None else corpus, floats(table["mean_entropy"]), eligible,
-                   None if min_count is None else n_v >= min_count, optional("routing_consistency"), optional("collision"),
-                   optional("consistency_rarefied"), optional("consistency_null"),
-                   "occurrences of the token type" if corpus is None else "occurrences in train and calibration documents")
+        return cls(
+            label,
+            n_v if corpus is None else corpus,
+            floats(table["mean_entropy"]),
+            eligible,
+            None if min_count is None else n_v >= min_count,
+            optional("routing_consistency"),
+            optional("collision"),
+            optional("consistency_rarefied"),
+            optional("consistency_null"),
+            "occurrences of the token type" if corpus is None else "occurrences in train and calibration documents",
+        )
 
 
 @dataclass(frozen=True)
 class FrequencyBins:
     """Bins of token types by frequency; every array is [B]; optional ones are None where the table has no such column.
 
-    low, high: edges in occurrences. mean: mean over types of their mean entropy, nats, with its interval; null_*: the matched sampling null.
-    q10 .. q90: quantiles over types of the mean entropy.
+    low, high: edges in occurrences. mean: mean over types of their mean entropy, nats, with its interval.
+    null_*: the same under the matched sampling null, with its central 95 %.
     """
 
     low: Floats
@@ -77,7 +88,6 @@ class FrequencyBins:
     null_mean: Floats | None = None
     null_low: Floats | None = None
     null_high: Floats | None = None
-    quantiles: tuple[Floats, Floats, Floats, Floats, Floats] | None = None  # 5, 25, 50, 75, 95 %
 
     @property
     def centre(self) -> Floats:
@@ -85,17 +95,27 @@ class FrequencyBins:
         return np.asarray(np.sqrt(np.maximum(self.low, 0.5) * np.maximum(self.high, 0.5)), dtype=np.float64)
 
     @classmethod
-    def of_types(cls, types: TypeColumns) -> FrequencyBins:
-        """Bins of equal width in log frequency over the table's own types: means and quantiles, no interval and no null."""
-        seen = (types.frequency > 0) & np.isfinite(types.mean_entropy)
-        n_v, entropy = types.frequency[seen], types.mean_entropy[seen]
+    def of_types(cls, frequency: Floats, values: Floats) -> FrequencyBins:
+        """Bins of equal width in log frequency over the types with a value: plain means, no interval and no null."""
+        seen = (frequency > 0) & np.isfinite(values)
+        n_v, known = frequency[seen], values[seen]
         if not len(n_v):
-            return cls(*(np.empty(0) for _ in range(4)))
-        decades = np.log10(n_v.max()) - np.log10(n_v.min())
-        edges = np.geomspace(n_v.min(), n_v.max() * (1 + 1e-9), max(2, int(np.ceil(decades * BINS_PER_DECADE)) + 1))
-        which = np.clip(np.searchsorted(edges, n_v, side="right") - 1, 0, len(edges) - 2)
-        filled = [b for b in range(len(edges) - 1) if np.any(which == b)]
-        inside = [entropy[which == b] for b in filled]
-        quantiles = np.array([np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)) for values in inside]).T
-        return cls(edges[filled], edges[np.array(filled) + 1], np.array([float(len(v)) for v in inside]), np.array([v.mean() for v in inside]),
-                   quantiles=(quantiles[0], quantiles[1], quantiles[2], quantiles[3], quantiles[4]))
+            return cls(np.empty(0), np.empty(0), np.empty(0), np.empty(0))
+        n_bins = max(1, math.ceil(BINS_PER_DECADE * math.log10(n_v.max() / n_v.min())))
+        edges = np.geomspace(n_v.min(), n_v.max() * (1 + 1e-9), n_bins + 1)
+        which = np.clip(np.searchsorted(edges, n_v, side="right") - 1, 0, n_bins - 1)
+        sizes = np.bincount(which, minlength=n_bins).astype(np.float64)
+        filled = np.flatnonzero(sizes)
+        means = np.bincount(which, weights=known, minlength=n_bins)[filled] / sizes[filled]
+        return cls(edges[filled], edges[filled + 1], sizes[filled], means)
+
+
+def by_range(frequency: Floats, values: Floats, edges: tuple[int, ...] = RANGES) -> list[tuple[str, Floats]]:
+    """(label, values) of the types in each range of frequency that holds any; NaN values are left out."""
+    groups = []
+    for low, high in zip(edges, (*edges[1:], None), strict=True):
+        inside = np.isfinite(values) & (frequency >= low) & (frequency < (np.inf if high is None else high))
+        label = f"{low:,}+" if high is None else f"{low:,}" if high == low + 1 else f"{low:,}\u2013{high - 1:,}"
+        if inside.any():
+            groups.append((label, values[inside]))
+    return groups

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 Drawing = ParamSpec("Drawing")
 
@@ -19,7 +20,7 @@ RASTERISE_ABOVE = 5_000  # points; a 50k-point vector scatter makes a PDF of meg
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
 INK, GREY, PALE, SHADE = "#1c2733", "#7a8590", "#c9d0d6", "#eef3f7"
 
-LOOK: dict[str, Any] = {
+LOOK: Any = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: same glyphs on every machine
     "font.size": 8.0,
     "axes.titlesize": 8.5,
@@ -68,6 +69,27 @@ def letter(axes: Axes, which: str, title: str) -> None:
     axes.set_title(f"{which}   {title}")
 
 
+def count(value: float) -> str:
+    """A count on an axis: 1, 10, 100, 1,000, 10k, 1M."""
+    if value >= 1e6:
+        return f"{value / 1e6:g}M"
+    return f"{value / 1e3:g}k" if value >= 1e4 else f"{value:,g}"
+
+
+def log_counts(axes: Axes) -> None:
+    """A logarithmic x axis of counts, labelled in plain numbers."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(base=10, numticks=7))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def per_cent(axes: Axes, axis: str = "y") -> None:
+    """Label an axis of shares in per cent."""
+    formatter = FuncFormatter(lambda value, _: f"{100 * value:.3g}%".replace("-", "\u2212"))
+    (axes.yaxis if axis == "y" else axes.xaxis).set_major_formatter(formatter)
+
+
 def light_grid(axes: Axes, axis: str = "y") -> None:
     """A pale grid along one axis, behind what is drawn."""
     axes.grid(visible=True, axis=axis, color=PALE, linewidth=0.5, alpha=0.7)  # type: ignore[arg-type]
@@ -77,4 +99,5 @@ def absent(axes: Axes, why: str) -> None:
     """Say in the middle of a panel why nothing is drawn there."""
     axes.set_xticks([])
     axes.set_yticks([])
+    axes.spines[:].set_visible(False)
     axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=GREY, wrap=True)

@@ -44,6 +44,9 @@ def null_range(estimate: Estimate, digits: int = 3) -> str:
     """'null 0.010 [-0.050, 0.060]'; empty without a null."""
     if estimate.null is None:
         return ""
-    ends = "" if estimate.null_low is None or estimate.null_high is None else (
-        f" [{number(estimate.null_low, digits)}, {number(estimate.null_high, digits)}]")
+    ends = (
+        ""
+        if estimate.null_low is None or estimate.null_high is None
+        else (f" [{number(estimate.null_low, digits)}, {number(estimate.null_high, digits)}]")
+    )
     return f"null {number(estimate.null, digits)}{ends}"

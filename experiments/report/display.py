@@ -15,8 +15,13 @@ def _escape(character: str) -> str:
     bidirectional = unicodedata.bidirectional(character) in ("R", "AL", "AN", "RLE", "RLO", "RLI", "LRE", "LRO", "LRI", "PDF", "PDI", "FSI")
     combining = unicodedata.category(character).startswith("M")
     plain = character.isprintable() and not bidirectional and not combining and character != "\\"
-    return character if plain else character.encode("unicode_escape").decode("ascii") if ord(character) < 0xD800 or ord(character) > 0xDFFF else (
-        f"\\u{ord(character):04x}")
+    return (
+        character
+        if plain
+        else character.encode("unicode_escape").decode("ascii")
+        if ord(character) < 0xD800 or ord(character) > 0xDFFF
+        else (f"\\u{ord(character):04x}")
+    )
 
 
 def columns_of(text: str) -> int:
@@ -47,7 +52,9 @@ def estimate(value: Estimate, column: Column) -> str:
     """'value [low, high]', or 'undefined: reason'."""
     if not column.percent or value.value is None:
         return interval(value, column.digits)
-    ends = "" if value.low is None or value.high is None else f" [{percent(value.low, column.digits)}, {percent(value.high, column.digits)}]"
+    ends = (
+        "" if value.low is None or value.high is None else f" [{percent(value.low, column.digits)}, {percent(value.high, column.digits)}]"
+    )
     return percent(value.value, column.digits) + ends
 
 

@@ -18,9 +18,14 @@ def controls_section(content: ReportContent, panels: Sequence[Section]) -> Secti
     """Traces whose right verdict is known: what was expected of each, and what came out."""
     controls = content.controls or content.finding.controls
     if not controls:
-        return Section("controls", "Controls", [Paragraph("No controls were run, so nothing shows that this assay can tell a planted effect from none.",
-                                                          "warning")])
-    words = Paragraph("A control is a trace made on the run's own documents with a known right answer, read through the same estimators and judge.")
+        return Section(
+            "controls",
+            "Controls",
+            [Paragraph("No controls were run, so nothing shows that this assay can tell a planted effect from none.", "warning")],
+        )
+    words = Paragraph(
+        "A control is a trace made on the run's own documents with a known right answer, read through the same estimators and judge."
+    )
     return Section("controls", "Controls", [words, *(_blocks(panels) or [pairs_table("controls", "Controls", controls)])])
 
 
@@ -29,7 +34,9 @@ def seed_section(content: ReportContent, panels: Sequence[Section]) -> Section |
     seed = content.finding.seed_verdict
     if not seed:
         return None
-    return Section("seed", "The verdict by the seed's own rule", [*_blocks(panels), pairs_table("seed_verdict", "The seed's rule on these data", seed)])
+    return Section(
+        "seed", "The verdict by the seed's own rule", [*_blocks(panels), pairs_table("seed_verdict", "The seed's rule on these data", seed)]
+    )
 
 
 def _excluded(content: ReportContent) -> Table:
@@ -37,7 +44,9 @@ def _excluded(content: ReportContent) -> Table:
     total = trace.n_rows + sum(trace.excluded.values())
     rows: list[list[Cell]] = [["kept", trace.n_rows, trace.n_rows / total if total else None]]
     rows += [[f"left out: {why}", n, n / total if total else None] for why, n in trace.excluded.items()]
-    return Table("tokens", "Tokens kept and left out", [Column("tokens"), Column("number", "number"), Column("share", "number", 2, True)], rows)
+    return Table(
+        "tokens", "Tokens kept and left out", [Column("tokens"), Column("number", "number"), Column("share", "number", 2, True)], rows
+    )
 
 
 def _remarks(quality: Sequence[Mapping[str, Any]]) -> list[Block]:
@@ -51,8 +60,10 @@ def _remarks(quality: Sequence[Mapping[str, Any]]) -> list[Block]:
 def _events(events: Sequence[Mapping[str, Any]]) -> list[Block]:
     if not events:
         return [Paragraph("Collection recorded no event: no batch was halved, nothing was resumed.")]
-    rows = [[str(event.get("event", event.get("kind", "event"))), "; ".join(f"{k} {v}" for k, v in event.items() if k not in ("event", "kind"))]
-            for event in events]
+    rows = [
+        [str(event.get("event", event.get("kind", "event"))), "; ".join(f"{k} {v}" for k, v in event.items() if k not in ("event", "kind"))]
+        for event in events
+    ]
     return [Table("events", "What happened while routing was collected", [Column("event"), Column("details")], rows)]
 
 
@@ -64,9 +75,13 @@ def quality_section(content: ReportContent) -> Section:
         *_remarks(content.quality),
         pairs_table("conformance", "Conformance of the capture, checked on the first batch", trace.conformance),
         *_events(trace.events),
-        pairs_table("capture", "What the trace's columns mean", {"score function": meta.score_function, "entropy of": meta.entropy_of,
-                                                                 "weights": meta.weights_mean, **meta.details}),
-        pairs_table("corpus", "Corpus", content.corpus)]
+        pairs_table(
+            "capture",
+            "What the trace's columns mean",
+            {"score function": meta.score_function, "entropy of": meta.entropy_of, "weights": meta.weights_mean, **meta.details},
+        ),
+        pairs_table("corpus", "Corpus", content.corpus),
+    ]
     if content.training is not None:
         blocks.append(pairs_table("training", "Training of the model", content.training))
     return Section("quality", "Data quality and conformance", blocks)
@@ -77,9 +92,25 @@ def provenance_section(content: ReportContent) -> Section:
     provenance = dict(content.provenance)
     command = provenance.pop("command", None)
     meta = content.trace.meta
-    blocks: list[Block] = [Paragraph("To reproduce this report:"), Listing(str(command))] if command else [
-        Paragraph("The command that made this run was not recorded.", "note")]
-    blocks.append(pairs_table("provenance", "Provenance", {
-        "model": meta.model, "revision": meta.revision, "tokenizer (SHA-256)": meta.tokenizer, "trace digest": content.trace.digest,
-        "collector": meta.collector, "declaration (SHA-256)": content.finding.fingerprint, **provenance, "versions": meta.versions}))
+    blocks: list[Block] = (
+        [Paragraph("To reproduce this report:"), Listing(str(command))]
+        if command
+        else [Paragraph("The command that made this run was not recorded.", "note")]
+    )
+    blocks.append(
+        pairs_table(
+            "provenance",
+            "Provenance",
+            {
+                "model": meta.model,
+                "revision": meta.revision,
+                "tokenizer (SHA-256)": meta.tokenizer,
+                "trace digest": content.trace.digest,
+                "collector": meta.collector,
+                "declaration (SHA-256)": content.finding.fingerprint,
+                **provenance,
+                "versions": meta.versions,
+            },
+        )
+    )
     return Section("provenance", "Provenance", blocks)

@@ -20,8 +20,13 @@ def _viewed(block: Block, png: Mapping[str, bytes]) -> dict[str, Any]:
     if isinstance(block, Listing):
         return {"kind": "listing", "text": block.text}
     if isinstance(block, Picture):
-        return {"kind": "picture", "name": block.name, "alt": block.alt, "caption": block.caption,
-                "png": base64.b64encode(png[block.name]).decode("ascii")}
+        return {
+            "kind": "picture",
+            "name": block.name,
+            "alt": block.alt,
+            "caption": block.caption,
+            "png": base64.b64encode(png[block.name]).decode("ascii"),
+        }
     rows = [[cell(value, column) for value, column in zip(row, block.columns, strict=True)] for row in block.rows]
     return {"kind": "table", "name": block.name, "caption": block.caption, "columns": block.columns, "rows": rows, "note": block.note}
 
@@ -36,5 +41,6 @@ def page(title: str, subtitle: Sequence[str], verdict: str, sections: Sequence[S
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
     viewed = [{"id": s.id, "title": s.title, "blocks": [_viewed(block, png) for block in s.blocks]} for s in sections]
     text = environment.get_template("report.html.jinja").render(  # the style sheet is ours and its hash is in the policy
-        title=title, subtitle=list(subtitle), verdict=verdict, sections=viewed, css=Markup(css), css_hash=Markup(f"sha256-{digest}"))  # noqa: S704
+        title=title, subtitle=list(subtitle), verdict=verdict, sections=viewed, css=Markup(css), css_hash=Markup(f"sha256-{digest}")
+    )
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -18,7 +18,9 @@ def plain(text: str) -> str:
 def _table(table: Table) -> str:
     head = "| " + " | ".join(plain(column.title) for column in table.columns) + " |"
     rule = "|" + "|".join("---" if column.kind == "text" else "---:" for column in table.columns) + "|"
-    body = ["| " + " | ".join(plain(cell(value, column)) for value, column in zip(row, table.columns, strict=True)) + " |" for row in table.rows]
+    body = [
+        "| " + " | ".join(plain(cell(value, column)) for value, column in zip(row, table.columns, strict=True)) + " |" for row in table.rows
+    ]
     return "\n".join([f"**{plain(table.caption)}**", "", head, rule, *body, *(["", plain(table.note)] if table.note else [])])
 
 

@@ -11,9 +11,26 @@ from experiments.report.blocks import Cell, Table
 from experiments.report.display import cell
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-TEX_SPECIAL = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-               "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-               "\u2212": "$-$", "\u2264": r"$\leq$", "\u2265": r"$\geq$", "\u03c1": r"$\rho$", "\u2014": "---", "\u2026": r"\ldots{}"}
+TEX_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "\u2212": "$-$",
+    "\u2264": r"$\leq$",
+    "\u2265": r"$\geq$",
+    "\u03c1": r"$\rho$",
+    "\u2014": "---",
+    "\u2026": r"\ldots{}",
+}
 
 
 def csv_text(text: str) -> str:
@@ -58,7 +75,16 @@ def tex_text(text: str) -> str:
 def as_tex(table: Table) -> str:
     """A booktabs table environment, ready for \\input."""
     align = "".join("l" if column.kind == "text" else "r" for column in table.columns)
-    lines = [r"\begin{table}", rf"\caption{{{tex_text(table.caption)}}}", rf"\label{{tab:{table.name}}}", rf"\begin{{tabular}}{{{align}}}", r"\toprule",
-             " & ".join(tex_text(column.title) for column in table.columns) + r" \\", r"\midrule"]
-    lines += [" & ".join(tex_text(cell(value, column)) for value, column in zip(row, table.columns, strict=True)) + r" \\" for row in table.rows]
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{tex_text(table.caption)}}}",
+        rf"\label{{tab:{table.name}}}",
+        rf"\begin{{tabular}}{{{align}}}",
+        r"\toprule",
+        " & ".join(tex_text(column.title) for column in table.columns) + r" \\",
+        r"\midrule",
+    ]
+    lines += [
+        " & ".join(tex_text(cell(value, column)) for value, column in zip(row, table.columns, strict=True)) + r" \\" for row in table.rows
+    ]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])

@@ -57,17 +57,41 @@ def null_words(value: Estimate, unit: str) -> str:
 def _criterion_row(judged: CriterionFinding) -> list[Cell]:
     criterion, value = judged.criterion, judged.estimate
     grades = " / ".join(grade or "\u2014" for grade in (judged.point_grade, judged.guaranteed_grade))
-    return [criterion.name, bound_words(criterion), estimate(value, column_for(criterion.unit)), criterion.unit, units_of(value),
-            null_words(value, criterion.unit), WORDS[judged.outcome], grades]
+    return [
+        criterion.name,
+        bound_words(criterion),
+        estimate(value, column_for(criterion.unit)),
+        criterion.unit,
+        units_of(value),
+        null_words(value, criterion.unit),
+        WORDS[judged.outcome],
+        grades,
+    ]
 
 
 def criteria_table(finding: Finding) -> Table:
     """Criterion, bound, estimate with interval, unit, sample sizes, matched null, outcome, grades."""
-    columns = [Column(title) for title in ("criterion", "bound", "estimate [95% interval]", "unit", "documents, types", "matched null [95%]", "outcome",
-                                           "grade: point / guaranteed")]
-    return Table("criteria", "Criteria and what was measured on held-out documents", columns, [_criterion_row(judged) for judged in finding.criteria],
-                 "A criterion is supported when its whole interval respects the bound, refuted when no part of it does, and inconclusive otherwise. "
-                 "The point grade is the seed's band of the estimate; the guaranteed grade is that of the interval's less favourable end.")
+    columns = [
+        Column(title)
+        for title in (
+            "criterion",
+            "bound",
+            "estimate [95% interval]",
+            "unit",
+            "documents, types",
+            "matched null [95%]",
+            "outcome",
+            "grade: point / guaranteed",
+        )
+    ]
+    return Table(
+        "criteria",
+        "Criteria and what was measured on held-out documents",
+        columns,
+        [_criterion_row(judged) for judged in finding.criteria],
+        "A criterion is supported when its whole interval respects the bound, refuted when no part of it does, and inconclusive otherwise. "
+        "The point grade is the seed's band of the estimate; the guaranteed grade is that of the interval's less favourable end.",
+    )
 
 
 def verdict_section(content: ReportContent) -> Section:
@@ -93,9 +117,16 @@ def settle_section(finding: Finding) -> Section | None:
     open_ones = [judged for judged in finding.criteria if judged.outcome == "inconclusive"]
     if not open_ones:
         return None
-    return Section("settle", "What would settle it", [
-        Paragraph(f"{judged.criterion.name}: {judged.settle or 'no sample size can be named, because there is no interval: ' + judged.reason}")
-        for judged in open_ones])
+    return Section(
+        "settle",
+        "What would settle it",
+        [
+            Paragraph(
+                f"{judged.criterion.name}: {judged.settle or 'no sample size can be named, because there is no interval: ' + judged.reason}"
+            )
+            for judged in open_ones
+        ],
+    )
 
 
 def flat(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -108,7 +139,16 @@ def flat(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         elif isinstance(value, list | tuple):
             pairs.append((name, "; ".join(str(item) for item in value) or "none"))
         else:
-            pairs.append((name, "not recorded" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)))
+            pairs.append(
+                (
+                    name,
+                    "not recorded"
+                    if value is None
+                    else f"{value:,}"
+                    if isinstance(value, int) and not isinstance(value, bool)
+                    else str(value),
+                )
+            )
     return pairs
 
 

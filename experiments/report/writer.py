@@ -27,9 +27,11 @@ def _subtitle(content: ReportContent) -> list[str]:
     meta = content.trace.meta
     experts = sorted({layer.n_experts for layer in meta.layers})
     slots = sorted({layer.top_k for layer in meta.layers})
-    return [f"Model {meta.model}, revision {meta.revision[:12]}: {len(meta.layers)} MoE layer{'s' if len(meta.layers) != 1 else ''}, "
-            f"{' or '.join(map(str, experts))} experts, top-{' or '.join(map(str, slots))}",
-            f"Hypothesis {content.finding.hypothesis}, declaration {content.finding.fingerprint[:12]}"]
+    return [
+        f"Model {meta.model}, revision {meta.revision[:12]}: {len(meta.layers)} MoE layer{'s' if len(meta.layers) != 1 else ''}, "
+        f"{' or '.join(map(str, experts))} experts, top-{' or '.join(map(str, slots))}",
+        f"Hypothesis {content.finding.hypothesis}, declaration {content.finding.fingerprint[:12]}",
+    ]
 
 
 def _write(path: Path, text: str) -> None:
