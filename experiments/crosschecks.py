@@ -85,7 +85,11 @@ def _testbed(tables: Mapping[str, Any]) -> Iterator[Found]:
 
 
 def _knobs(tables: Mapping[str, Any]) -> Iterator[Found]:
-    for name, knob in _table(tables, "sweep", "knobs").items():
+    sizes = _table(tables, "sweep", "knobs").get("table_k", [1])
+    if not sizes or sorted(set(sizes)) != list(sizes):
+        yield ("sweep", "knobs", "table_k"), f"{sizes} is not ascending, or empty", "write for example table_k = [1, 2]"
+    for name in ("min_count", "max_entropy"):
+        knob = _table(tables, "sweep", "knobs").get(name, {})
         if "low" in knob and "high" in knob and not knob["low"] < knob["high"]:
             yield ("sweep", "knobs", name), f"low {knob['low']} is not below high {knob['high']}", "exchange them"
 

@@ -192,6 +192,7 @@ class KnobsSpec(Frozen):
 
     min_count: CountKnob = CountKnob()
     max_entropy: EntropyKnob = EntropyKnob()
+    table_k: tuple[Positive, ...] = (1, 2)  # experts in an entry of the lookup table, ascending
 
 
 class SweepSpec(Frozen):
