@@ -67,11 +67,11 @@ def read(spec: CorpusSpec, progress: Progress) -> tuple[list[RawDocument], dict[
 
 
 def refuse_repeated_ids(documents: list[RawDocument], where: str, field: str) -> None:
-    """Raise CorpusError if two documents of different text share an id; the same row twice is left to the rules."""
+    """Raise CorpusError if two documents of different text share an id; a row that is there twice is left to the rules."""
     first: dict[str, RawDocument] = {}
     for document in documents:
         other = first.setdefault(document.id, document)
-        if other is not document:
+        if other.text != document.text:
             raise CorpusError(f"{where}: the id {document.id!r} (field {field!r}) occurs twice; make ids unique, or leave the field out")
 
 
@@ -103,7 +103,7 @@ def from_row(where: str, row: dict[str, Any], spec: CorpusSpec) -> RawDocument:
         raise CorpusError(f"{where}: {spec.text_field!r} holds half a surrogate pair at character {error.start}; encode it again") from None
     given = row.get(spec.id_field)
     if given is None:
-        given = f"{domain}/{hashlib.sha256(text.encode()).hexdigest()[:24]}@{where.rpartition('/')[2]}"
+        given = f"{domain}/{hashlib.sha256(text.encode()).hexdigest()[:24]}"
     return RawDocument(str(given), str(domain), text)
 
 
