@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import FrameType
 
 HOST = "127.0.0.1"
 READY_S = 180.0  # 8-12 s on an idle machine, 30-90 s on a busy one
@@ -39,6 +40,8 @@ def serve(root: Path, port: int = 5000, tracking_uri: str | None = None) -> int:
     except StoreError as error:
         raise InterfaceError(str(error)) from error
     links = page_links(uri, port)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
+        signal.signal(number, _interrupt)
     server = _start(root, uri, port)
     try:
         _wait_ready(server, port)
@@ -49,6 +52,10 @@ def serve(root: Path, port: int = 5000, tracking_uri: str | None = None) -> int:
         return 0
     finally:
         _stop(server)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def page_links(uri: str, port: int) -> list[str]:

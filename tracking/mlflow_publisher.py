@@ -10,7 +10,7 @@ import hashlib
 import json
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
@@ -84,7 +84,10 @@ def publish(run_directory: Path, projection: Projection, tracking_uri: str | Non
         _failures.pop(uri, None)
     except Exception as error:  # MLflow is a projection: whatever it raises, the run goes on
         report = _put_off(run_directory, uri, error)
-    write_json(run_directory / STATE_FILE, asdict(report))
+    try:
+        write_json(run_directory / STATE_FILE, asdict(report))
+    except OSError as error:  # a full disk: the run's own next write says so with its remedy
+        return replace(report, notice=report.notice or str(error))
     return report
 
 

@@ -13,6 +13,7 @@ MAX_KEY = 250  # characters; MLflow 3.17, mlflow/utils/validation.py
 MAX_PARAM = 6000
 MAX_TAG = 8000
 MAX_DATASET_DIGEST = 36
+MAX_STEP = 2 ** 63
 STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED")
 
 Point = tuple[str, float, int]
@@ -61,7 +62,7 @@ def mlflow_name(name: str) -> str:
     """`name` with every run of characters that MLflow refuses replaced by one "_"; never empty, at most MAX_KEY characters."""
     clean = re.sub(r"[^\w.\- :/]+", "_", name).strip()
     clean = posixpath.normpath(clean).lstrip("/") if clean else "_"  # "a//b" and "../a" would "resolve to other names"
-    clean = "/".join("_" if part in (".", "..") else part for part in clean.split("/"))
+    clean = "_" + clean.lstrip(".") if clean.startswith("..") or clean == "." else clean
     return clean[:MAX_KEY].rstrip("/ ") or "_"
 
 
@@ -103,6 +104,8 @@ def _points(metrics: Sequence[tuple[str, float | None, int]]) -> tuple[list[Poin
         if value is None or not math.isfinite(value):
             why = "undefined" if value is None or math.isnan(value) else f"{value}"
             refused.append(f"metric {name} step {step} ({why})")
+        elif not -MAX_STEP <= step < MAX_STEP:
+            refused.append(f"metric {name} step {step} (no 64-bit integer)")
         else:
             kept.append((names[name], float(value), int(step)))
     return kept, refused
