@@ -1,0 +1,131 @@
+"""A trace's manifest: which shards are whole, with size and checksum, and everything that happened to them, in sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from analysis.trace import TraceError
+from tracking.atomic import ContentError, read_sealed, sha256_file, write_sealed
+from tracking.kill_points import announce
+
+NAME = "manifest.json"
+FORMAT = "assay trace 1"
+RECOLLECT = "re-collect it with: assay resume {run}"
+
+announce("manifest", "a trace's manifest")
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file as it was written; `name` is relative to the trace's directory."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ListedShard(ListedFile):
+    """A whole shard. documents and rows_of: each document in it, with its number of rows (0: nothing of it was kept)."""
+
+    number: int
+    rows: int
+    documents: tuple[int, ...]
+    rows_of: tuple[int, ...]
+    sequence: int
+
+
+@dataclass
+class Manifest:
+    """What manifest.json says. columns: names of the per-layer columns, fixed by the first shard; digest: set when finished."""
+
+    meta: dict[str, Any]
+    documents: ListedFile
+    n_documents: int
+    columns: list[str] | None = None
+    shards: dict[int, ListedShard] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    sequence: int = 0
+    finished: bool = False
+    digest: str | None = None
+
+    @classmethod
+    def read(cls, directory: Path) -> Manifest:
+        """The manifest of a trace. Raises TraceError where there is none, or where it is not what was written."""
+        path = directory / NAME
+        remedy = f"take it from a copy, or move {directory} away and collect again"
+        if not path.exists():
+            raise TraceError(f"{path}: not there; {directory} holds no trace, {remedy}")
+        try:
+            fields = read_sealed(path, remedy)
+        except ContentError as error:
+            raise TraceError(str(error)) from error
+        if fields.pop("format", None) != FORMAT:
+            raise TraceError(f"{path}: format: expected {FORMAT!r}; it was written by another version, {remedy}")
+        shards = [ListedShard(**{**shard, "documents": tuple(shard["documents"]), "rows_of": tuple(shard["rows_of"])})
+                  for shard in fields.pop("shards")]
+        return cls(**{**fields, "documents": ListedFile(**fields["documents"]), "shards": {shard.number: shard for shard in shards}})
+
+    def write(self, directory: Path) -> None:
+        """Replace manifest.json by this, with the next sequence number."""
+        self.sequence += 1
+        fields = {"format": FORMAT} | asdict(self) | {"shards": [asdict(self.shards[number]) for number in sorted(self.shards)]}
+        write_sealed(directory / NAME, fields, "manifest")
+
+    def add_event(self, event: Mapping[str, Any]) -> None:
+        """Note an event with the sequence number that the next write gets; the time is a label only."""
+        self.events.append({"sequence": self.sequence + 1, "utc": datetime.now(UTC).isoformat(timespec="seconds"), **event})
+
+    def owner_of(self) -> dict[int, int]:
+        """The shard that each finished document is in."""
+        return {document: shard.number for shard in self.shards.values() for document in shard.documents}
+
+
+def remedy(directory: Path) -> str:
+    """What to do about a damaged shard of the trace in `directory`."""
+    run = directory.parent.name if directory.name == "trace" else directory.name
+    return RECOLLECT.format(run=run or directory)
+
+
+def fault_of(directory: Path, listed: ListedFile, manifest: Manifest) -> str | None:
+    """What is wrong with a listed file, with expected and found; None when it is the one that was written."""
+    path = directory / listed.name
+    if not path.is_file():
+        return f"{path}: expected {listed.bytes:,} bytes with sha256 {listed.sha256}, found no such file"
+    size, found = path.stat().st_size, sha256_file(path)
+    if size == listed.bytes and found == listed.sha256:
+        return None
+    text = f"{path}: expected {listed.bytes:,} bytes with sha256 {listed.sha256}, found {size:,} bytes with sha256 {found}"
+    others = [other for other in manifest.shards.values() if other.sha256 == found]
+    return text + (f", which is {others[0].name}: were the two swapped?" if others else _stranger(path, manifest))
+
+
+def _stranger(path: Path, manifest: Manifest) -> str:
+    from tracking.shards import metadata_of
+    from tracking.trace_meta import fingerprint
+
+    written_for = metadata_of(path).get("meta")
+    ours = fingerprint(manifest.meta)
+    if written_for is None or written_for == ours:
+        return ""
+    return f"; it belongs to another trace (meta {written_for}, this one has {ours}), and one trace has one model"
+
+
+def faults(directory: Path, manifest: Manifest) -> Iterator[str]:
+    """Every listed file that is missing or changed, and every shard that is not listed."""
+    for listed in (manifest.documents, *manifest.shards.values()):
+        fault = fault_of(directory, listed, manifest)
+        if fault:
+            yield fault
+    for path in unlisted(directory, manifest):
+        yield f"{path}: not listed in {NAME}; expected {len(manifest.shards)} shards"
+
+
+def unlisted(directory: Path, manifest: Manifest | None) -> list[Path]:
+    """Shards in the directory that no manifest lists."""
+    listed = set() if manifest is None else {shard.name for shard in manifest.shards.values()}
+    return sorted(path for path in directory.glob("shard-*") if path.suffix == ".parquet" and path.name not in listed)
