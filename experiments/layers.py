@@ -12,7 +12,7 @@ from experiments.problems import DeclarationError, Problem, did_you_mean
 from experiments.specs import CorpusSpec
 
 DECLARED = Path(__file__).parent / "declared"
-OF_ONE_KIND = ("sources", "path", "domains", "one_domain", "num_samples")  # say nothing about a corpus of another kind
+OF_ONE = ("sources", "path", "domains", "one_domain", "num_samples", "documents_per_domain", "max_bytes_per_domain")  # of one corpus only
 
 Layer = tuple[str, Mapping[str, Any]]  # where it stands, and its tables
 
@@ -84,12 +84,12 @@ def with_corpora(layers: Sequence[Layer], problems: list[Problem]) -> list[Layer
 
 
 def merged(layers: Sequence[Layer]) -> dict[str, Any]:
-    """All layers in order. A layer that names another kind of corpus drops what lower layers said of the former kind."""
+    """All layers in order. A layer that names another corpus drops what lower layers said of the former one's contents."""
     tables: dict[str, Any] = {}
     for _, layer in layers:
-        kind, former = _corpus(layer).get("name"), _corpus(tables).get("name", "six_domains")
-        if kind is not None and kind != former:
-            tables["corpus"] = {key: value for key, value in _corpus(tables).items() if key not in OF_ONE_KIND}
+        new, former = _corpus(layer), _corpus(tables)
+        if "name" in new and ("sources" in new or new["name"] != former.get("name", "six_domains")):
+            tables["corpus"] = {key: value for key, value in former.items() if key not in OF_ONE}
         tables = deep_merge(tables, layer)
     return tables
 

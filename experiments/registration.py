@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypotheses
+from experiments import ledger
 from experiments.declaration import Experiment
 from hypotheses import register as entries
 from hypotheses.claim import Hypothesis, fingerprint
@@ -116,6 +117,22 @@ def finding_registration(experiment: Experiment, claim: Hypothesis, ledger_count
     """
     known = read() if content is None else content
     return entries.registration(claim.name, claim.fingerprint, known, ledger_counts, departures(experiment, claim))
+
+
+def note_of(experiment: Experiment, name: str, root: Path, *, run: str | None = None) -> dict[str, Any]:
+    """The `registration` of hypothesis `name` for a finding, looks counted by the ledger under `root`, those of `run` itself excluded."""
+    return finding_registration(experiment, hypotheses.find(name), ledger.counts(root, excluding=run))
+
+
+def open_test_split(experiment: Experiment, run: str, root: Path, documents: str, now: datetime.datetime) -> list[str]:
+    """Enter into the ledger, before a test document is read, that `run` looks at `documents`; returns the hypotheses that were new to it.
+
+    documents: SHA-256 of the corpus manifest. Call it again on resume: the same run is counted once.
+    """
+    claims = [hypotheses.find(name) for name in experiment.hypotheses]
+    mark, at = protocol_fingerprint(experiment, claims), now.astimezone(datetime.UTC).isoformat(timespec="seconds")
+    return [claim.name for claim in claims
+            if ledger.record(root, ledger.Opening(run, claim.name, claim.fingerprint, mark, documents, at))]
 
 
 def _replace(path: Path, text: str) -> None:

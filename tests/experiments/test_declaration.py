@@ -251,3 +251,11 @@ def test_what_the_loader_sets_may_not_stand_in_the_file(tmp_path):
 
 def test_specs_are_usable_directly():
     assert CorpusSpec(name="jsonl", path="x", domains=("a", "b")).documents_per_domain is None
+
+
+@pytest.mark.parametrize("profile", ["gpu_wikitext", "gpu_seed000", "gpu_seed001", "gpu_seed004"])
+def test_the_seeds_own_corpora_are_profiles(profile):
+    experiment = load("var", profile)
+    assert experiment.corpus.name == "datasets"
+    assert set(experiment.corpus.domains) == {source.domain for source in experiment.corpus.sources}
+    assert (experiment.source.model, experiment.corpus.test_share) == ("mistralai/Mixtral-8x7B-v0.1", 0.63)  # from the profile it extends
