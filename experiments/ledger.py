@@ -18,7 +18,10 @@ class LedgerError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """run: name of the run directory; claim, protocol, documents: SHA-256 of declaration, protocol and corpus manifest; at: UTC, a label."""
+    """One look.
+
+    run: name of the run directory; claim, protocol, documents: SHA-256 of declaration, protocol, corpus manifest; at: UTC, a label.
+    """
 
     run: str
     hypothesis: str
@@ -29,7 +32,7 @@ class Opening:
 
 
 def record(root: Path, opening: Opening) -> bool:
-    """Append an opening unless the same run opened the same before (a resumed run); returns whether it was new. Synced before it returns."""
+    """Append an opening, synced, unless the same run opened the same before (it was resumed); returns whether it was new."""
     same = (opening.run, opening.hypothesis, opening.protocol, opening.documents)
     if any((one.run, one.hypothesis, one.protocol, one.documents) == same for one in openings(root)):
         return False

@@ -14,7 +14,8 @@ NOW = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.UTC)
 
 
 def opening(run: str = "r1", **changes: str) -> Opening:
-    return Opening(**{**dict(run=run, hypothesis="var", claim="c", protocol="p", documents="d", at="2026-11-22T12:00:00+00:00"), **changes})
+    fields = {"run": run, "hypothesis": "var", "claim": "c", "protocol": "p", "documents": "d", "at": "2026-11-22T12:00:00+00:00"}
+    return Opening(**{**fields, **changes})
 
 
 def test_a_resumed_run_is_counted_once_and_others_each(tmp_path):
