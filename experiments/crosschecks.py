@@ -7,7 +7,7 @@ from typing import Any
 
 import hypotheses
 from experiments.problems import did_you_mean
-from experiments.specs import CorpusSpec, EntropyKnob, TestbedSpec, entropy_share
+from experiments.specs import CorpusSpec, EntropyKnob, TestbedSpec, UncertaintySpec, entropy_share
 
 Found = tuple[tuple[int | str, ...], str, str]  # location, message, remedy
 
@@ -37,6 +37,16 @@ def _known_hypotheses(tables: Mapping[str, Any]) -> Iterator[Found]:
     for index, name in enumerate(listed if isinstance(listed, list) else ()):
         if name not in known:
             yield ("hypotheses", index), f"no hypothesis named {name!r}", f"{did_you_mean(str(name), known)} (known: {', '.join(known)})"
+
+
+def _level(tables: Mapping[str, Any]) -> Iterator[Found]:
+    level = _table(tables, "uncertainty").get("level", UncertaintySpec().level)
+    for name in tables["hypotheses"]:
+        for criterion in hypotheses.find(name).criteria if name in hypotheses.names() else ():
+            if criterion.level != level:
+                yield (("uncertainty", "level"), f"intervals at {level}, but {name}: {criterion.name} is judged at {criterion.level}",
+                       f"write level = {criterion.level}")
+                return
 
 
 def _shares(tables: Mapping[str, Any]) -> Iterator[Found]:
@@ -112,4 +122,4 @@ def _entropy_knob(tables: Mapping[str, Any]) -> Iterator[Found]:
 
 
 CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Found]], ...] = (
-    _known_hypotheses, _shares, _domains, _corpus_place, _testbed, _knobs, _entropy_knob)
+    _known_hypotheses, _level, _shares, _domains, _corpus_place, _testbed, _knobs, _entropy_knob)

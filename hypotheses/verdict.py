@@ -11,8 +11,6 @@ from hypotheses.claim import Criterion, Outcome
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Z_ALPHA, Z_POWER = 1.959963984540054, 0.8416212335729143  # two-sided 5 %, power 80 %
-
 
 class WeightedScoreError(TypeError):
     """Criteria are joined by AND or OR; a weighted sum would let a strong criterion buy off a failed one."""
@@ -74,13 +72,6 @@ def equivalence(low: float, high: float, margin: float) -> Outcome:
     if -margin < low and high < margin:
         return "supported"
     return "refuted" if low >= margin or high <= -margin else "inconclusive"
-
-
-def documents_for_difference(sd_between_documents: float, difference: float) -> int:
-    """Documents that show `difference` at two-sided 5 % with power 80 %: ((z_.975 + z_.8) sd / difference)^2, rounded up."""
-    if not (sd_between_documents >= 0 and difference > 0):
-        raise ValueError("the spread must be at least 0 and the difference above 0")
-    return math.ceil(((Z_ALPHA + Z_POWER) * sd_between_documents / difference) ** 2)
 
 
 def documents_to_settle(n_documents: int, detectable: float, distance: float) -> int | None:

@@ -227,6 +227,7 @@ def test_a_study_has_at_least_32_trials():
     (['corpus.sources = [{ name = "a/b", domain = "c" }]'], "corpus.sources", "belong to a datasets corpus"),
     (["corpus.calibration_share = 0.8"], "corpus.test_share", "no training documents"),
     (["sweep.knobs.table_k = [2, 1]"], "sweep.knobs.table_k", "not ascending"),
+    (["uncertainty.level = 0.9"], "uncertainty.level", "rank_correlation is judged at 0.95"),
     (["testbed.top_k = 16"], "testbed.top_k", "nothing to choose"),
     (["hypotheses = []"], "hypotheses", "no hypothesis"),
     (['corpus.declared = "nowhere"'], "corpus.declared", "no declared corpus")])

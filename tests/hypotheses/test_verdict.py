@@ -13,7 +13,6 @@ from hypotheses.verdict import (
     WeightedScoreError,
     all_of,
     any_of,
-    documents_for_difference,
     documents_to_settle,
     equivalence,
     interval_outcome,
@@ -120,13 +119,6 @@ def test_equivalence_needs_the_interval_inside_the_margin(low, high, expected):
 def test_equivalence_refuses_a_margin_or_interval_that_is_none(low, high, margin):
     with pytest.raises(ValueError):
         equivalence(low, high, margin)
-
-
-def test_documents_for_a_difference_is_the_reference(reference):
-    case = reference("M06")
-    given_ = case["inputs"]
-    needed = documents_for_difference(given_["sd_between_documents"], given_["detectable_difference"])
-    assert needed == case["expected"]["n_documents"]
 
 
 @given(n=st.integers(1, 10_000), half=st.floats(1e-3, 1), distance=st.floats(1e-3, 1))
