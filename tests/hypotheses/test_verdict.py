@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from analysis.power import documents_needed
 from hypotheses.claim import Criterion, canonical_json, fingerprint
 from hypotheses.verdict import (
     WeightedScoreError,
@@ -119,6 +120,13 @@ def test_equivalence_needs_the_interval_inside_the_margin(low, high, expected):
 def test_equivalence_refuses_a_margin_or_interval_that_is_none(low, high, margin):
     with pytest.raises(ValueError):
         equivalence(low, high, margin)
+
+
+def test_documents_needed_is_the_reference(reference):
+    case = reference("M06")
+    asked = case["inputs"]
+    needed = documents_needed(asked["sd_between_documents"], asked["detectable_difference"], alpha=asked["alpha"], power=asked["power"])
+    assert needed == case["expected"]["n_documents"]
 
 
 @given(n=st.integers(1, 10_000), half=st.floats(1e-3, 1), distance=st.floats(1e-3, 1))
