@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 BINS_PER_DECADE = 4
-RANGES = (1, 2, 10, 50, 200, 1_000, 5_000)  # first frequency of each range in box plots
+RANGES = (1, 2, 10, 50, 200, 1_000)  # first frequency of each range in box plots
 
 
 def floats(values: ArrayLike) -> Floats:

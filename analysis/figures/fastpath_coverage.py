@@ -22,6 +22,7 @@ from analysis.figures.style import (
     VERMILION,
     absent,
     canvas,
+    colour_bar,
     drawn,
     letter,
     light_grid,
@@ -83,19 +84,26 @@ def _shares(axes: Axes, rows: Sequence[EligibleShare]) -> None:
         return
     at = np.arange(len(rows))[::-1].astype(float)
     for shift, values, colour, name in (
-        (0.2, [row.of_types for row in rows], SKY, "of token types"),
+        (0.2, [row.of_types for row in rows], SKY, "of types"),
         (-0.2, [row.of_occurrences for row in rows], ORANGE, "of occurrences"),
     ):
         axes.barh(at + shift, 1.0, height=0.36, color=PALE, alpha=0.45)
-        axes.barh(at + shift, values, height=0.36, color=colour, label=f"eligible share {name}")
+        axes.barh(at + shift, values, height=0.36, color=colour)
         for y, value in zip(at + shift, values, strict=True):
-            axes.text(min(value + 0.015, 0.86), y, percent(value), va="center", fontsize=6.5)
+            inside = value > 0.6
+            axes.text(
+                value + (-0.015 if inside else 0.015),
+                y,
+                f"{percent(value)} {name}",
+                va="center",
+                ha="right" if inside else "left",
+                fontsize=6.5,
+            )
     axes.set_yticks(at, [row.label for row in rows])
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_xlabel("share eligible (rest of the bar: not eligible)")
+    axes.set_xlabel("share eligible (grey: not eligible)")
     per_cent(axes, "x")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, borderaxespad=1.6)
 
 
 def _bars(axes: Axes, bars: Sequence[tuple[str, Estimate]], bound: float | None) -> None:
@@ -111,7 +119,7 @@ def _bars(axes: Axes, bars: Sequence[tuple[str, Estimate]], bound: float | None)
         axes.annotate(percent(estimate.value), (i, top), xytext=(0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7)
     if bound is not None:
         axes.axhline(bound, color=VERMILION, linewidth=1.1, label=f"bound: above {percent(bound, 0)}")
-        axes.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none")
+        axes.legend(loc="upper right")
     undefined = "\n".join(f"{label}: undefined, {estimate.reason}" for label, estimate in bars if estimate.value is None).replace(
         "\n,", ","
     )
@@ -125,8 +133,8 @@ def _bars(axes: Axes, bars: Sequence[tuple[str, Estimate]], bound: float | None)
     light_grid(axes)
 
 
-def _heatmap(figure: Figure, axes: Axes, grid: ThresholdGrid | None) -> None:
-    letter(axes, "c", "Coverage by thresholds (calibration)")
+def _heatmap(axes: Axes, grid: ThresholdGrid | None) -> None:
+    letter(axes, "c", "Coverage on calibration, by thresholds")
     if grid is None or not grid.coverage.size:
         absent(axes, "no threshold grid was computed")
         return
@@ -135,21 +143,18 @@ def _heatmap(figure: Figure, axes: Axes, grid: ThresholdGrid | None) -> None:
     image = axes.pcolormesh(
         columns, rows, values.T, cmap="cividis", shading="nearest", vmin=0, vmax=max(float(np.nanmax(values)), 1e-9), rasterized=True
     )
-    for point, marker, name in ((grid.judged, "X", "declared (judged)"), (grid.chosen, "*", "sweep's choice")):
+    for point, marker, name in ((grid.judged, "X", "declared"), (grid.chosen, "*", "sweep's choice")):
         if point is not None:
             x, y = np.interp(point[0], grid.min_counts, columns), np.interp(point[1], grid.max_entropy, rows)
             axes.plot(
                 x, y, marker, color="white", markeredgecolor=VERMILION, markeredgewidth=1.2, markersize=9, label=name, linestyle="none"
             )
-    bar = figure.colorbar(image, ax=axes, pad=0.02, format=lambda value, _: f"{value:.3g}%")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    colour_bar(axes, image, "share of occurrences", lambda value: f"{value:.3g}%")
     ticks_x, ticks_y = columns[:: max(1, len(columns) // 6)], rows[:: max(1, len(rows) // 6)]
     axes.set_xticks(ticks_x, [f"{grid.min_counts[i]:,.0f}" for i in ticks_x])
     axes.set_yticks(ticks_y, [f"{grid.max_entropy[i]:.2f}" for i in ticks_y])
     axes.set_xlabel("smallest frequency (occurrences)")
     axes.set_ylabel(f"largest mean entropy ({grid.entropy_unit})")
-    if grid.judged is not None or grid.chosen is not None:
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, borderaxespad=1.6, labelcolor=INK)
 
 
 def _cumulative(axes: Axes, curve: CumulativeCoverage | None) -> None:
@@ -164,8 +169,7 @@ def _cumulative(axes: Axes, curve: CumulativeCoverage | None) -> None:
         axes.fill_between(curve.m, curve.eligible, color=ORANGE, alpha=0.15, linewidth=0)
     if curve.m[-1] > 1000:
         share = float(np.interp(1000, curve.m, curve.coverage))
-        axes.plot(1000, share, "o", color=INK, markersize=4)
-        axes.annotate(f"top 1,000: {percent(share)}", (1000, share), xytext=(-4, 4), textcoords="offset points", ha="right", fontsize=7)
+        axes.plot(1000, share, "o", color=INK, markersize=4, linestyle="none", label=f"top 1,000 types: {percent(share)}")
     axes.set_xlabel("m, token types in order of frequency")
     axes.set_ylabel("share of occurrences")
     axes.set_ylim(0, 1.02)
@@ -181,6 +185,6 @@ def fastpath_coverage(shown: FastPathCoverage) -> Figure:
     axes = figure.subplots(2, 2)
     _shares(axes[0, 0], shown.shares)
     _bars(axes[0, 1], shown.bars, shown.bound)
-    _heatmap(figure, axes[1, 0], shown.grid)
+    _heatmap(axes[1, 0], shown.grid)
     _cumulative(axes[1, 1], shown.cumulative)
     return figure

@@ -29,7 +29,7 @@ class ForestMark:
 
 @dataclass(frozen=True)
 class ForestPanel:
-    """The rows of one criterion. bound: its threshold; passes: the side of the bound on which the claim holds."""
+    """The rows of one criterion. bound: its threshold; passes: the side on which the claim holds; reference: a grey line, such as no change."""
 
     title: str
     unit: str
@@ -37,6 +37,7 @@ class ForestPanel:
     bound: float | None = None
     passes: Literal["below", "above"] = "above"
     share: bool = False  # shown in per cent
+    reference: float | None = None
 
 
 def _words(estimate: Estimate, *, share: bool) -> str:
@@ -48,7 +49,7 @@ def _words(estimate: Estimate, *, share: bool) -> str:
 
 def _limits(panel: ForestPanel) -> tuple[float, float]:
     ends = [end for mark in panel.marks for end in (mark.estimate.value, mark.estimate.low, mark.estimate.high) if end is not None]
-    ends += [] if panel.bound is None else [panel.bound]
+    ends += [line for line in (panel.bound, panel.reference) if line is not None]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     margin = 0.12 * (high - low) or 0.1
     return low - margin, high + margin
@@ -85,6 +86,8 @@ def _panel(axes: Axes, panel: ForestPanel) -> None:
         inside = (low, panel.bound) if panel.passes == "below" else (panel.bound, high)
         axes.axvspan(*inside, color=GREEN, alpha=0.12, linewidth=0)
         axes.axvline(panel.bound, color=VERMILION, linewidth=1.3)
+    if panel.reference is not None:
+        axes.axvline(panel.reference, color=GREY, linewidth=0.9)
     for y, mark in zip(rows, panel.marks, strict=True):
         _row(axes, y, mark, share=panel.share)
     axes.set_xlim(low, high)
@@ -107,7 +110,7 @@ def forest(panels: Sequence[ForestPanel]) -> Figure:
     """
     rows = [max(1, len(panel.marks)) for panel in panels] or [1]
     figure = canvas(0.3 + sum(0.62 + 0.23 * n for n in rows))
-    grid = figure.add_gridspec(len(rows), 2, height_ratios=[n + 1.2 for n in rows], width_ratios=[3.2, 1])
+    grid = figure.add_gridspec(len(rows), 1, height_ratios=[n + 1.2 for n in rows])
     for i, panel in enumerate(panels):
         _panel(figure.add_subplot(grid[i, 0]), panel)
     return figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -116,7 +117,7 @@ def _region(axes: Axes, panel: EntropyPanel) -> None:
 
 
 def _names(axes: Axes, panel: EntropyPanel) -> None:
-    at_right = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "ha": "right", "fontsize": 7}
+    at_right: Any = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "ha": "right", "fontsize": 7}
     if panel.threshold_nats is not None:
         axes.annotate(
             f"low entropy: below {panel.threshold_nats:.3f} nats",
@@ -159,10 +160,10 @@ def _main(axes: Axes, panel: EntropyPanel) -> None:
     axes.set_ylabel("mean routing entropy of the type (nats)")
     axes.set_xlabel(f"{panel.types.frequency_of} (log scale)")
     statistics = "" if panel.rho is None else f"\n{_statistics(panel.rho)}"
-    axes.set_title(panel.types.label, pad=20 if statistics else 6)
+    axes.set_title(panel.types.label, pad=17 if statistics else 6)
     if statistics:
         axes.text(0.0, 1.0, statistics.strip(), transform=axes.transAxes, fontsize=8.0, va="bottom")
-    axes.legend(loc="lower left", ncols=2, markerscale=1.7, frameon=True, framealpha=0.85, edgecolor="none")
+    axes.legend(loc="lower left", ncols=2, markerscale=1.7)
 
 
 def _multiple(axes: Axes, panel: EntropyPanel) -> None:

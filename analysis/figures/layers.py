@@ -40,7 +40,14 @@ def _panel(axes: Axes, series: LayerSeries) -> None:
     for x, estimate in defined:
         if estimate.low is not None and estimate.high is not None:
             axes.vlines(x, estimate.low, estimate.high, color=BLUE, linewidth=1.3)
-    axes.plot([x for x, _ in defined], [e.value for _, e in defined], "o", color=BLUE, markersize=3.5, label="layer, 95% interval")
+    axes.plot(
+        [x for x, _ in defined],
+        [e.value for _, e in defined if e.value is not None],
+        "o",
+        color=BLUE,
+        markersize=3.5,
+        label="layer, 95% interval",
+    )
     for x in sorted(set(at) - {x for x, _ in defined}):
         axes.plot(x, 0.04, "x", color=GREY, markersize=4, transform=axes.get_xaxis_transform())
     axes.set_title(series.title)

@@ -10,7 +10,22 @@ from matplotlib.figure import Figure
 
 from analysis.estimate import Estimate
 from analysis.figures.columns import Floats, FrequencyBins, TypeColumns, by_range
-from analysis.figures.style import BLUE, GREEN, GREY, ORANGE, RASTERISE_ABOVE, absent, canvas, count, drawn, letter, light_grid, log_counts
+from analysis.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RASTERISE_ABOVE,
+    absent,
+    canvas,
+    colour_bar,
+    count,
+    drawn,
+    letter,
+    light_grid,
+    log_counts,
+    per_cent,
+)
 from analysis.figures.words import interval
 
 Series = tuple[str, Floats, str]  # label, values [V], colour
@@ -43,24 +58,28 @@ def _against_frequency(axes: Axes, types: TypeColumns) -> None:
     axes.set_ylabel("consistency (share)")
     axes.set_ylim(0, 1.02)
     light_grid(axes)
-    axes.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none")
+    axes.legend(loc="upper right")
 
 
 def _distribution(axes: Axes, types: TypeColumns, means: Mapping[str, Estimate]) -> None:
-    edges = np.linspace(0, 1, 41)
+    edges, highest = np.linspace(0, 1, 41), 0.0
     for label, values, colour in series_of(types):
         known = values[np.isfinite(values)]
         words = f"{label}\nmean {interval(means[label])}" if label in means else label
-        axes.hist(known, bins=edges, weights=np.full(len(known), 1 / len(known)), histtype="stepfilled", alpha=0.25, color=colour)
-        axes.hist(known, bins=edges, weights=np.full(len(known), 1 / len(known)), histtype="step", color=colour, linewidth=1.1, label=words)
+        shares = np.histogram(known, bins=edges)[0] / len(known)
+        axes.stairs(shares, edges, fill=True, alpha=0.25, color=colour)
+        axes.stairs(shares, edges, color=colour, linewidth=1.1, label=words)
+        highest = max(highest, float(shares.max()))
+    axes.set_ylim(0, max(1.75 * highest, 1e-9))  # room for the legend
     letter(axes, "b", "Distribution over token types")
     axes.set_xlabel("consistency (share)")
     axes.set_ylabel("share of types")
+    per_cent(axes)
     axes.set_xlim(0, 1)
-    axes.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none")
+    axes.legend(loc="upper right")
 
 
-def _against_entropy(figure: Figure, axes: Axes, types: TypeColumns) -> None:
+def _against_entropy(axes: Axes, types: TypeColumns) -> None:
     letter(axes, "c", "Consistency against entropy")
     values = types.collision if types.collision is not None else types.consistency
     if values is None:
@@ -78,9 +97,7 @@ def _against_entropy(figure: Figure, axes: Axes, types: TypeColumns) -> None:
         linewidths=0,
         rasterized=len(order) > RASTERISE_ABOVE,
     )
-    bar = figure.colorbar(points, ax=axes, pad=0.02, format=lambda exponent, _: count(round(10**exponent)))
-    bar.set_label("occurrences", fontsize=7)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    colour_bar(axes, points, "occurrences", lambda exponent: count(round(10**exponent)))
     axes.set_xlabel("mean routing entropy (nats)")
     axes.set_ylabel("collision (share)" if types.collision is not None else "modal share")
     axes.set_ylim(0, 1.02)
@@ -118,6 +135,6 @@ def routing_consistency(types: TypeColumns, means: Mapping[str, Estimate] | None
     axes = figure.subplots(2, 2)
     _against_frequency(axes[0, 0], types)
     _distribution(axes[0, 1], types, means or {})
-    _against_entropy(figure, axes[1, 0], types)
+    _against_entropy(axes[1, 0], types)
     _by_range(axes[1, 1], types)
     return figure

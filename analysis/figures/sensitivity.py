@@ -30,7 +30,9 @@ class CutOffs:
 def _rho(axes: Axes, mean: CutOffs, layers: Sequence[CutOffs], judged: int, bound: float | None) -> None:
     at = np.arange(len(mean.min_count))
     for layer in layers:
-        axes.plot(at[: len(layer.rho)], layer.rho, color=PALE, linewidth=0.9, label="single layers" if layer is layers[0] else None)
+        axes.plot(
+            at[: len(layer.rho)], layer.rho, color=GREY, alpha=0.7, linewidth=0.8, label="single layers" if layer is layers[0] else None
+        )
     axes.fill_between(at, mean.null_low, mean.null_high, color=GREY, alpha=0.3, linewidth=0, label="matched null, 95%")
     if bound is not None:
         axes.axhline(bound, color=VERMILION, linewidth=1.2, label=f"bound: below {bound:g}".replace("-", "\u2212"))
@@ -43,7 +45,7 @@ def _rho(axes: Axes, mean: CutOffs, layers: Sequence[CutOffs], judged: int, boun
         axes.plot(x, mean.rho[x], "o", color="none", markeredgecolor=ORANGE, markeredgewidth=1.8, markersize=9, label="the judged cut-off")
     axes.set_ylabel("Spearman \u03c1, frequency and entropy")
     light_grid(axes)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 
 
 @drawn
@@ -62,6 +64,8 @@ def rho_by_min_count(mean: CutOffs, layers: Sequence[CutOffs], *, judged: int, b
             below.annotate(f"{n:,.0f}", (x, n), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7)
     below.set_ylim(0, 1.35 * max(float(np.nan_to_num(mean.n_types).max(initial=0.0)), 1.0))
     below.set_ylabel("types")
+    below.set_yticks([])
+    below.spines["left"].set_visible(False)
     below.set_xticks(at, [f"{n:,}" for n in mean.min_count])
     below.set_xlabel("smallest number of occurrences on test documents for a type to count")
     return figure

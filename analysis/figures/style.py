@@ -8,6 +8,7 @@ from typing import Any, ParamSpec
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -41,7 +42,10 @@ LOOK: Any = {
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
     "legend.fontsize": 7.0,
-    "legend.frameon": False,
+    "legend.frameon": True,
+    "legend.framealpha": 0.88,
+    "legend.edgecolor": "none",
+    "legend.facecolor": "white",
     "lines.linewidth": 1.4,
     "figure.dpi": 100.0,
     "figure.facecolor": "white",
@@ -88,6 +92,15 @@ def per_cent(axes: Axes, axis: str = "y") -> None:
     """Label an axis of shares in per cent."""
     formatter = FuncFormatter(lambda value, _: f"{100 * value:.3g}%".replace("-", "\u2212"))
     (axes.yaxis if axis == "y" else axes.xaxis).set_major_formatter(formatter)
+
+
+def colour_bar(axes: Axes, mappable: ScalarMappable, label: str, tick: Callable[[float], str]) -> None:
+    """A narrow colour bar at the right edge of a panel, its ticks in the words of `tick`."""
+    inside = axes.inset_axes((1.03, 0.0, 0.035, 1.0))
+    bar = axes.get_figure(root=True).colorbar(mappable, cax=inside, format=FuncFormatter(lambda value, _: tick(value)))  # type: ignore[union-attr]
+    bar.set_label(label, fontsize=7)
+    inside.spines[:].set_visible(False)
+    inside.tick_params(labelsize=6.5)
 
 
 def light_grid(axes: Axes, axis: str = "y") -> None:

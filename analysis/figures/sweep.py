@@ -84,7 +84,7 @@ def _front(axes: Axes, points: SweepPoints) -> None:
     per_cent(axes, "x")
     per_cent(axes)
     light_grid(axes)
-    axes.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none")
+    axes.legend(loc="best")
 
 
 def _confirmed(axes: Axes, points: SweepPoints) -> None:
@@ -108,7 +108,7 @@ def _importances(axes: Axes, importances: Mapping[str, Mapping[str, float]]) -> 
         absent(axes, "no importances were computed")
         return
     knobs = list(dict.fromkeys(knob for shares in importances.values() for knob in shares))
-    height = 0.8 / len(importances)
+    height = 0.6 / len(importances)
     for i, ((objective, shares), colour) in enumerate(zip(importances.items(), (SKY, ORANGE, GREEN), strict=False)):
         at = np.arange(len(knobs))[::-1] - height * (i - (len(importances) - 1) / 2)
         axes.barh(at, [shares.get(knob, 0.0) for knob in knobs], height=height * 0.9, color=colour, label=f"for {objective}")
@@ -116,7 +116,7 @@ def _importances(axes: Axes, importances: Mapping[str, Mapping[str, float]]) -> 
     axes.set_xlim(0, 1)
     per_cent(axes, "x")
     axes.set_xlabel("share of variance explained")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
 
 @drawn

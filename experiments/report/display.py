@@ -31,7 +31,8 @@ def columns_of(text: str) -> int:
 
 def token(text: str, width: int = TOKEN_WIDTH) -> str:
     """A token string in quotes, with control, right-to-left, combining and surrogate characters escaped, cut to `width` columns."""
-    shown, used = [], 2
+    shown: list[str] = []
+    used = 2
     for i, character in enumerate(text):
         piece = _escape(character)
         last = i == len(text) - 1

@@ -16,8 +16,10 @@ def placed(panels: Sequence[Section], place: str) -> list[Section]:
 
 
 def assemble(content: ReportContent, panels: Sequence[Section]) -> list[Section]:
-    """All sections: verdict, criteria, what would settle it, controls, key figure, figures, sensitivity, the seed's rule, extensions
-    (sweep, fast path), data quality, provenance, appendix. A panel with place "overview" is put inside the criteria section.
+    """All sections of a report, in order.
+
+    Verdict, criteria, what would settle it, controls, key figure, other figures, sensitivity, the seed's rule, extensions, data quality,
+    provenance, appendix. A panel with place "overview", "controls" or "seed" goes inside the section of that name.
     """
     overview: list[Block] = [block for panel in placed(panels, "overview") for block in panel.blocks]
     sections = [

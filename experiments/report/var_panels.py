@@ -81,7 +81,7 @@ def overview(content: ReportContent) -> Section:
 
 def controls_panel(content: ReportContent) -> Section | None:
     """What each control was expected to give and gave, by criterion; None without controls that were judged."""
-    controls = content.controls or content.finding.controls
+    controls = content.finding.controls
     rows: list[list[Cell]] = [
         [
             name,
@@ -164,8 +164,8 @@ def cut_off_table(content: ReportContent) -> Table | None:
 def _estimate(value: float, low: float, high: float, unit: str) -> Estimate:
     if np.isnan(value):
         return Estimate.undefined("too few types", unit=unit)
-    ends = (None, None) if np.isnan(low) or np.isnan(high) else (float(low), float(high))
-    return Estimate(float(value), *ends, unit, "document x type", 0, "table")
+    bounded = not (np.isnan(low) or np.isnan(high))
+    return Estimate(float(value), float(low) if bounded else None, float(high) if bounded else None, unit, "document x type", 0, "table")
 
 
 VARIANTS = (
