@@ -82,12 +82,17 @@ def articles(lines: Iterator[str]) -> Iterator[str]:
     article: list[str] = []
     for line in lines:
         heading = line.strip()
-        if heading.startswith("= ") and heading.endswith(" =") and not heading.startswith("= =") and article:
-            yield "".join(article).strip()
+        if heading.startswith("= ") and heading.endswith(" =") and not heading.startswith("= ="):
+            yield from _whole(article)
             article = []
         article.append(line)
-    if article:
-        yield "".join(article).strip()
+    yield from _whole(article)
+
+
+def _whole(article: list[str]) -> Iterator[str]:
+    text = "".join(article).strip()
+    if text:
+        yield text
 
 
 _JOIN: dict[str, Callable[[Iterator[str]], Iterator[str]]] = {"wikitext": articles}

@@ -39,7 +39,7 @@ def read_math(wheel: Wheel) -> Iterator[RawDocument]:
         if len(source) < MIN_DOCSTRING_BYTES:
             continue
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore")  # invalid escapes in somebody else's source
             tree = ast.parse(source)
         for name, docstring in _docstrings(tree, ""):
             if len(docstring.encode()) >= MIN_DOCSTRING_BYTES:

@@ -31,7 +31,8 @@ def test_jsonl_parquet_and_folders_give_the_same_texts(tmp_path: Path) -> None:
     for row in content:
         (tmp_path / "c" / str(row["domain"])).mkdir(parents=True, exist_ok=True)
         (tmp_path / "c" / str(row["domain"]) / f"{row['id']}.txt").write_text(str(row["text"]))
-    specs = [CorpusSpec(name=name, path=str(tmp_path / path)) for name, path in (("jsonl", "c.jsonl"), ("parquet", "c.parquet"), ("text", "c"))]
+    kinds = {"jsonl": "c.jsonl", "parquet": "c.parquet", "text": "c"}
+    specs = [CorpusSpec.model_validate({"name": name, "path": str(tmp_path / path)}) for name, path in kinds.items()]
     corpora = [load(spec, tmp_path / "cache", Silent()) for spec in specs]
     assert [{(d.domain, d.text) for d in corpus.documents} for corpus in corpora] == [{(r["domain"], r["text"]) for r in content}] * 3
     assert corpora[0].documents == corpora[1].documents
