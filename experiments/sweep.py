@@ -122,26 +122,36 @@ def sweep(question: SweepQuestion, space: SweepSpace, directory: Path, progress:
     cells = space.cells()
     grid = _checked(question.points(cells) if question.grid is None else question.grid, len(cells))
     write_bytes(directory / GRID_FILE, _packed(space, grid))
-    with open_study(directory / STUDY_FILE, _design(space)) as study, progress.stage("sweep", space.n_trials, "trials") as task:
+    defined: NDArray[np.bool_] = np.asarray(np.isfinite(grid).all(axis=1))
+    n_trials = space.n_trials if defined.any() else 0
+    with open_study(directory / STUDY_FILE, _design(space, cells[defined])) as study, progress.stage("sweep", n_trials, "trials") as task:
         study.add_finished([(_params(cells[at]), grid[at].tolist()) for at in _subset(space)])
 
         def evaluate(asked: Sequence[Params]) -> list[list[float]]:
             return [list(row) for row in _checked(question.points(_rows(asked)), len(asked)).tolist()]
 
-        n_asked = study.refine(space.n_trials, evaluate, space.batch, task.advance)
+        n_asked = study.refine(n_trials, evaluate, space.batch, task.advance)
         table, front = study.table(), study.pareto()
         importances = tuple(study.importances(name) for name in OBJECTIVES)
     chosen = choose(_candidates(cells, grid, table), space.min_agreement)
-    reason = None
-    if chosen is None:
-        reason = f"no point reaches agreement {space.min_agreement:g} with any coverage"
-    if n_asked < space.n_trials:
-        reason = "; ".join(filter(None, (reason, f"{n_asked} of {space.n_trials} trials: the other points asked for are undefined")))
+    reason = _shortfall(defined, chosen, n_asked, space)
     confirmed = dict(question.confirm(chosen)) if question.confirm and chosen else {}
-    outcome = SweepOutcome(space, len(cells), int((~np.isfinite(grid).all(axis=1)).sum()), _trial_rows(table, front), importances, chosen,
+    outcome = SweepOutcome(space, len(cells), int((~defined).sum()), _trial_rows(table, front), importances, chosen,
                            reason, confirmed, _optimism(chosen, confirmed))
     write_json(directory / OUTCOME_FILE, to_json(outcome))
     return outcome
+
+
+def _shortfall(defined: NDArray[np.bool_], chosen: SweepPoint | None, n_asked: int, space: SweepSpace) -> str | None:
+    """What the sweep could not do, and why; None if it did everything."""
+    if not defined.any():
+        return "nothing is covered at any threshold of the grid, so agreement is undefined everywhere"
+    why = []
+    if chosen is None:
+        why.append(f"no point reaches agreement {space.min_agreement:g} with any coverage")
+    if n_asked < space.n_trials:
+        why.append(f"{n_asked} of {space.n_trials} trials: the other points asked for are undefined")
+    return "; ".join(why) or None
 
 
 def choose(candidates: NDArray[np.float64], min_agreement: float) -> SweepPoint | None:
@@ -157,9 +167,11 @@ def choose(candidates: NDArray[np.float64], min_agreement: float) -> SweepPoint 
     return SweepPoint(int(count), float(entropy), int(table_k), float(coverage), float(agreement))
 
 
-def _design(space: SweepSpace) -> StudyDesign:
-    knobs = (Knob("min_count", "int", space.min_counts[0], space.min_counts[-1], log=True),
-             Knob("max_entropy", "float", space.max_entropies[0], space.max_entropies[-1]),
+def _design(space: SweepSpace, defined: NDArray[np.float64]) -> StudyDesign:
+    """The knobs within the box of the cells [P, 3] that have both objectives: beyond it nothing is covered and nothing can be learnt."""
+    counts, entropies = (defined[:, 0], defined[:, 1]) if len(defined) else (np.array(space.min_counts), np.array(space.max_entropies))
+    knobs = (Knob("min_count", "int", int(counts.min()), int(counts.max()), log=True),
+             Knob("max_entropy", "float", float(entropies.min()), float(entropies.max())),
              Knob("table_k", "choice", choices=space.table_sizes))
     return StudyDesign("thresholds", knobs, OBJECTIVES, space.seed)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -32,7 +33,7 @@ GRACE_S = 600  # a batch is evaluated in one call and beats once, when it is ask
 ORIGIN = "origin"  # user attribute: "given" for cells that were computed elsewhere
 
 UNDEFINED = "undefined"  # user attribute of a FAILED trial that ended, without a value
-MAX_TRIES = 3  # per declared trial, where many points are undefined
+MAX_TRIES = 4  # per declared trial, where many points are undefined
 
 
 class StudyError(RuntimeError):
@@ -120,7 +121,7 @@ class Study:
         """Ask, evaluate and tell until `total` trials of ours are complete, over all lives and processes; returns how many are.
 
         evaluate: values [O] for each of at most `batch` parameter sets, None (or a NaN) where undefined; such a trial is FAILED and another
-        is asked in its place, until 3 * total have been tried. done: called with the number of trials told after each batch.
+        is asked in its place, until MAX_TRIES * total have been tried. done: called with the number of trials told after each batch.
         """
         from optuna.trial import TrialState
 
@@ -245,26 +246,31 @@ def open_study(path: Path, design: StudyDesign) -> Iterator[Study]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")  # _claim records it
-        with _mutex(path):
-            if not path.exists():
-                _create_aside(path, design)
-            presence = Presence(path.with_name(path.name + ".workers"))
-            storage = _storage(path)
-            try:
-                stored = optuna.load_study(study_name=design.name, storage=storage)
-                study = Study(path, design, stored, presence)
-                if stored.user_attrs.get("design") != _design_key(design):
-                    raise StudyError(f"{path}: made for another design of study {design.name!r}; move the file away, or start a new run")
+        presence = Presence(path.with_name(path.name + ".workers"))
+        try:
+            with _mutex(path):
+                if not path.exists():
+                    _create_aside(path, design)
+                study = Study(path, design, _load(path, design), presence)
                 if presence.alone():
                     study._heal()
-            except (KeyError, AssertionError, optuna.exceptions.OptunaError) as error:
-                raise StudyError(f"{path}: no usable study {design.name!r} ({error}); move the file away to start it again") from error
-        try:
             yield study
         finally:
             presence.leave()
-            storage.remove_session()
-            storage.engine.dispose()
+
+
+def _load(path: Path, design: StudyDesign) -> optuna.Study:
+    import optuna
+
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("SELECT count(*) FROM studies")
+        stored = optuna.load_study(study_name=design.name, storage=_storage(path))
+    except (KeyError, sqlite3.Error, optuna.exceptions.OptunaError) as error:
+        raise StudyError(f"{path}: no usable study {design.name!r} ({error}); move the file away to start it again") from error
+    if stored.user_attrs.get("design") != _design_key(design):
+        raise StudyError(f"{path}: made for another design of study {design.name!r}; move the file away, or start a new run")
+    return stored
 
 
 def _design_key(design: StudyDesign) -> str:
