@@ -52,6 +52,12 @@ class Units:
         return cls(tuple(chosen), {d.document: rank % n for rank, d in enumerate(chosen)}, n, folded,
                    None if folded else tuple(d.domain for d in chosen))
 
+    def numbers(self) -> Int:
+        """Unit of each document number; -1 for numbers that are none of this split's documents."""
+        out = np.full(max(self.of_document, default=-1) + 1, -1, np.int64)
+        out[list(self.of_document)] = list(self.of_document.values())
+        return out
+
     @property
     def name(self) -> str:
         """What is resampled, in words."""
@@ -145,7 +151,7 @@ class Choices:
         return out
 
 
-def mean_of(sums: Float, n: Int) -> Float:
+def mean_of(sums: Float, n: Int | Float) -> Float:
     """sums / n with NaN where n is 0."""
     mean: Float = np.divide(sums, n, out=np.full(np.broadcast_shapes(sums.shape, n.shape), np.nan), where=n > 0)
     return mean
@@ -179,16 +185,14 @@ class _Accumulator:
         self.extremes = np.full((n_layers, self.n_types, 2), np.inf, np.float32) * np.array([1, -1], np.float32)
         self.rows = np.zeros((1 + (len(self.plan.thresholds_nats) + 2) * n_layers, n_units), np.int64)  # tokens, below, h, conf
         self.histogram = np.zeros((n_layers, self.plan.histogram_bins), np.int64)
-        highest = max((d.document for d in self.trace.documents), default=-1)
-        self.unit_of = np.full(highest + 2, -1, np.int64)
-        for document, unit in self.units.of_document.items():
-            self.unit_of[document] = unit
+        self.unit_of = self.units.numbers()
 
     def add(self, batch: TraceBatch) -> None:
         if batch.entropy_nats is None:
             raise TraceError("column entropy_nats: absent; routing entropy needs the router's full distribution, collect with it")
         check(batch, self.layers, self.n_types)
-        unit = self.unit_of[np.clip(batch.document, -1, len(self.unit_of) - 1)]
+        known = (batch.document >= 0) & (batch.document < len(self.unit_of))
+        unit = np.where(known, self.unit_of[np.where(known, batch.document, 0)], -1) if len(self.unit_of) else np.full(len(batch), -1)
         if (unit < 0).any():
             raise TraceError(f"column document: {int(batch.document[unit < 0][0])} is no {self.plan.split} document of the document table; "
                              "collect again, or restore trace/documents.parquet")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.kernels import Int, choose_backend, digest64, mix, permute_within, scatter_layers, to_fixed
-from analysis.rows import bands, whole_documents
+from analysis.rows import bands, take, whole_documents
 from analysis.trace import DocumentRow, RoutingTrace, TraceBatch
 
 ACCUMULATOR_BYTES = 2**28
@@ -20,11 +20,12 @@ ACCUMULATOR_BYTES = 2**28
 
 @dataclass(frozen=True)
 class NullPlan:
-    """n_draws permutations keyed by seed; a draw depends on document id, band and draw number alone."""
+    """n_draws permutations keyed by seed; a draw depends on document id, band and draw number alone. band: only rows of that band."""
 
     split: str
     n_draws: int
     seed: int
+    band: int | None = None
 
 
 def permuted_entropy_sums(trace: RoutingTrace, plan: NullPlan, types: Int) -> Iterator[tuple[list[int], Int]]:
@@ -39,7 +40,9 @@ def permuted_entropy_sums(trace: RoutingTrace, plan: NullPlan, types: Int) -> It
     for layers in layer_chunks(len(trace.meta.layers), plan.n_draws * len(types) * 8):
         out = np.zeros((plan.n_draws, len(layers), len(types)), np.int64)
         for batch in whole_documents(trace.batches(split=plan.split, layers=layers)):
-            _add_permuted(batch, keys, column[batch.token_id], out)
+            chosen = batch if plan.band is None else take(batch, bands(batch.position) == plan.band)
+            if len(chosen):
+                _add_permuted(chosen, keys, column[chosen.token_id], out)
         yield layers, out
 
 

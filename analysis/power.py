@@ -14,7 +14,8 @@ def documents_needed(sd_between_documents: float, difference: float, *, alpha: f
 
     if difference == 0:
         raise ValueError("difference 0: no number of documents shows it; state the smallest difference of interest")
-    return math.ceil(((ndtri(1 - alpha / 2) + ndtri(power)) * sd_between_documents / difference) ** 2)
+    z = float(ndtri(1 - alpha / 2) + ndtri(power))
+    return math.ceil((z * sd_between_documents / difference) ** 2)
 
 
 def design_effect(icc: float, mean_length: float, cv_length: float = 0.0) -> float:

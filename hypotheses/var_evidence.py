@@ -97,15 +97,17 @@ class VarCounts:
         return document_weights(units.n, self.settings.n_bootstrap, rng, units.domains)
 
     @cached_property
+    def calibration_weights(self) -> Float:
+        """Bootstrap weights [B', D_calibration] of the calibration documents, for exploratory intervals."""
+        units = self.calibration.units
+        rng = generator(self.settings.seed, "calibration_documents")
+        return document_weights(units.n, self.settings.n_bootstrap_exploratory, rng, units.domains)
+
+    @cached_property
     def frequency_weights(self) -> Float:
         """Bootstrap weights [B, D_train], drawn independently of the test documents."""
         *_, n_units, domains = self.frequency_cells
         return document_weights(n_units, self.settings.n_bootstrap, generator(self.settings.seed, "frequency_documents"), domains)
-
-    @cached_property
-    def types(self) -> Int:
-        """Types seen in the test split, ascending."""
-        return np.flatnonzero(self.test.n_V)
 
     @cached_property
     def judged(self) -> Int:
@@ -115,11 +117,7 @@ class VarCounts:
     def frequency_replicates(self, types: Int, chunk: slice) -> Float:
         """Replicates of the corpus frequency [b, m] of `types`."""
         unit, column, count, _, _ = self.frequency_cells
-        position = np.searchsorted(types, column)
-        kept = (position < len(types)) & (types[np.minimum(position, len(types) - 1)] == column)
-        return weighted_type_sums(self.frequency_weights[chunk], unit[kept], position[kept], count[kept], len(types))
-
-    @property
-    def resampled_name(self) -> str:
-        """What the bootstrap resamples, in words, for the method of an estimate."""
-        return self.test.units.name
+        place = np.full(self.test.n_types, -1, np.int64)
+        place[types] = np.arange(len(types))
+        kept = place[column] >= 0
+        return weighted_type_sums(self.frequency_weights[chunk], unit[kept], place[column[kept]], count[kept], len(types))

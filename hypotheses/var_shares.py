@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.counts import Units
 from analysis.estimate import Estimate
 from analysis.kernels import Float
-from analysis.resampling import MIN_UNITS_FOR_INTERVAL, delete_group_jackknife, group_sums, jackknife_groups
+from analysis.resampling import MIN_UNITS_FOR_INTERVAL, Interval, delete_group_jackknife, group_sums, jackknife_groups, t_quantile
 from hypotheses.var_evidence import VarCounts
-from hypotheses.var_rank import ONE_DOCUMENT, null_fields, with_mean
+from hypotheses.var_rank import ONE_DOCUMENT, with_mean, with_null
 
 
 @dataclass(frozen=True)
@@ -38,30 +39,68 @@ class Ratio:
         return ratio if self.pooled else with_mean(ratio)
 
 
-def ratio_estimates(counts: VarCounts, ratio: Ratio, *, empty: str, split: str = "test", null_RM: Float | None = None) -> tuple[Estimate, ...]:
-    """One Estimate per layer and, last, over layers. `empty`: the reason where a denominator is 0."""
-    units = (counts.test if split == "test" else counts.calibration).units
-    n_documents, level = len(units.documents), counts.settings.level
-    n_estimates = len(ratio.numerator) + 1
-    sample = np.asarray(ratio.denominator, np.float64).sum(axis=1)
-    sizes = [*sample, sample.sum() if ratio.pooled else sample[0]]
-    common = [{"unit": ratio.unit, "resampled": "document", "n_units": n_documents, "n": int(n), "n_of": ratio.n_of} for n in sizes]
-    if n_documents < 2:
-        reason = ONE_DOCUMENT if n_documents else f"no_data: no {split} documents"
-        return tuple(Estimate.undefined(reason, **fields) for fields in common)  # type: ignore[arg-type]
-    groups = jackknife_groups(units.n)
-    sums = group_sums(np.concatenate([ratio.numerator, ratio.denominator]), groups)
-    interval = delete_group_jackknife(sums, ratio.value, level=level)
-    method = f"delete-group jackknife, G = {len(sums)}, Student t, {units.name}{ratio.note}"
-    wide = n_documents >= MIN_UNITS_FOR_INTERVAL
-    method += "" if wide else f"; no interval below {MIN_UNITS_FOR_INTERVAL} documents"
-    estimates = []
-    for i in range(n_estimates):
-        if not np.isfinite([interval.value[i], interval.se[i]]).all():
-            estimates.append(Estimate.undefined(empty, **common[i]))  # type: ignore[arg-type]
+@dataclass(frozen=True)
+class RatioRule:
+    """Which split's documents are resampled, and the reason given where a denominator is 0."""
+
+    counts: VarCounts
+    split: str = "test"
+    empty: str = "no_data: no tokens"
+
+    def estimates(self, ratio: Ratio, null_RM: Float | None = None) -> tuple[Estimate, ...]:
+        """One Estimate per layer and, last, over layers; null_RM: null draws [R, M]."""
+        units = self.units
+        sample = np.asarray(ratio.denominator, np.float64).sum(axis=1)
+        sizes = [*sample, sample.sum() if ratio.pooled else sample[:1].sum()]
+        if len(units.documents) < 2:
+            reason = ONE_DOCUMENT if units.documents else f"no_data: no {self.split} documents"
+            return tuple(self._undefined(ratio, reason, n) for n in sizes)
+        interval, method = self.interval(ratio)
+        method += "" if self.wide else f"; no interval below {MIN_UNITS_FOR_INTERVAL} documents"
+        made = []
+        for i, n in enumerate(sizes):
+            if not np.isfinite([interval.value[i], interval.se[i]]).all():
+                made.append(self._undefined(ratio, self.empty, n))
+                continue
+            value, low, high = np.clip([interval.value[i], interval.low[i], interval.high[i]], *ratio.bounds).tolist()
+            one = Estimate(value, low if self.wide else None, high if self.wide else None, ratio.unit, "document", len(units.documents),
+                           method, level=self.counts.settings.level, plug_in=float(interval.plug_in[i]), se=float(interval.se[i]),
+                           n=int(n), n_of=ratio.n_of)
+            made.append(with_null(one, None if null_RM is None else null_RM[:, i]))
+        return tuple(made)
+
+    @property
+    def units(self) -> Units:
+        """The resampled units of the split."""
+        return (self.counts.test if self.split == "test" else self.counts.calibration).units
+
+    @property
+    def wide(self) -> bool:
+        """Whether there are documents enough for an interval."""
+        return len(self.units.documents) >= MIN_UNITS_FOR_INTERVAL
+
+    def interval(self, ratio: Ratio) -> tuple[Interval, str]:
+        """Jackknife interval of the ratio [M] and the method in words."""
+        sums = group_sums(np.concatenate([ratio.numerator, ratio.denominator]), jackknife_groups(self.units.n))
+        interval = delete_group_jackknife(sums, ratio.value, level=self.counts.settings.level)
+        return interval, f"delete-group jackknife, G = {len(sums)}, Student t, {self.units.name}{ratio.note}"
+
+    def _undefined(self, ratio: Ratio, reason: str, n: float) -> Estimate:
+        return Estimate.undefined(reason, unit=ratio.unit, n_units=len(self.units.documents), n=int(n), n_of=ratio.n_of)
+
+
+def difference(first: tuple[Estimate, ...], second: tuple[Estimate, ...], level: float) -> tuple[Estimate, ...]:
+    """first - second of independent samples of documents: variances add, Student t on the fewer documents."""
+    made = []
+    for a, b in zip(first, second):
+        n_units = min(a.n_units, b.n_units)
+        if a.value is None or b.value is None or a.se is None or b.se is None:
+            made.append(Estimate.undefined(a.reason or b.reason or "no interval", unit=a.unit, n_units=n_units))
             continue
-        value, low, high = np.clip([interval.value[i], interval.low[i], interval.high[i]], *ratio.bounds).tolist()
-        null = {} if null_RM is None else null_fields(null_RM[:, i])
-        estimates.append(Estimate(value, low if wide else None, high if wide else None, method=method, level=level,
-                                  plug_in=float(interval.plug_in[i]), se=float(interval.se[i]), **null, **common[i]))  # type: ignore[arg-type]
-    return tuple(estimates)
+        se = float(np.hypot(a.se, b.se))
+        half = t_quantile(level, max(min(n_units, 100) - 1, 1)) * se
+        value, wide = a.value - b.value, n_units >= MIN_UNITS_FOR_INTERVAL
+        plug_in = None if a.plug_in is None or b.plug_in is None else a.plug_in - b.plug_in
+        made.append(Estimate(value, value - half if wide else None, value + half if wide else None, a.unit, "document", n_units,
+                             "two independent delete-group jackknives, variances added", level=level, plug_in=plug_in, se=se))
+    return tuple(made)

@@ -80,7 +80,8 @@ def _exact_rarefied(n_VE: Int, size: int) -> Float:
     whole = _log_choose(n_VE.sum(axis=1), np.array(size)) + tilt[:, 0, size]
     for m in range(half):
         expected += 1 - _probability_max_within(np.exp(scaled[:, :, : m + 1]), size, whole)
-    return expected / size
+    share: Float = expected / size
+    return share
 
 
 def _probability_max_within(terms: Float, size: int, log_whole: Float) -> Float:
@@ -96,7 +97,8 @@ def _probability_max_within(terms: Float, size: int, log_whole: Float) -> Float:
         product = grown / peak
         log_scale += np.log(peak[:, 0])
     with np.errstate(divide="ignore"):
-        return np.minimum(np.exp(np.log(product[:, size]) + log_scale - log_whole), 1.0)
+        within: Float = np.minimum(np.exp(np.log(product[:, size]) + log_scale - log_whole), 1.0)
+    return within
 
 
 def _log_choose(n: NDArray[np.generic], j: NDArray[np.generic]) -> Float:

@@ -74,7 +74,8 @@ class FastPathEffect:
             ids = batch.ids[layer][covered].astype(np.int64)
             experts = table.experts[row[covered]]
             hit = (ids[:, :, None] == experts[:, None, :]).any(axis=2)
-            columns = np.stack([np.ones(len(covered), np.int64), ids[:, 0] == experts[:, 0], hit.sum(axis=1), self._missed(batch, layer, covered, hit)])
+            missed = self._missed(batch, layer, covered, hit)
+            columns = np.stack([np.ones(len(covered), np.int64), ids[:, 0] == experts[:, 0], hit.sum(axis=1), missed])
             units, sums = segment_sums(unit[covered], columns)
             self.sums[layer][:, units] += sums
 

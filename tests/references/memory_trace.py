@@ -30,9 +30,10 @@ class MemoryTrace:
 def choose_layers(batch: TraceBatch, layers: Sequence[int] | None) -> TraceBatch:
     if layers is None:
         return batch
-    pick = {name: None if getattr(batch, name) is None else getattr(batch, name)[list(layers)] for name in ("entropy_nats", "simpson", "top1_prob")}
-    parts = {name: None if getattr(batch, name) is None else tuple(getattr(batch, name)[i] for i in layers) for name in ("ids", "weights", "dropped")}
-    return replace(batch, **pick, **parts)
+    columns = {name: getattr(batch, name) for name in ("entropy_nats", "simpson", "top1_prob")}
+    parts = {name: getattr(batch, name) for name in ("ids", "weights", "dropped")}
+    return replace(batch, **{name: None if column is None else column[list(layers)] for name, column in columns.items()},
+                   **{name: None if part is None else tuple(part[i] for i in layers) for name, part in parts.items()})
 
 
 def meta(n_layers: int, n_experts: int, top_k: int, vocabulary: int) -> TraceMeta:
@@ -68,7 +69,8 @@ def sample_trace(seed: int = 0, shape: Shape | None = None, shard: int = 16) -> 
     corpus = train + calibration
     rows = np.repeat(np.arange(len(corpus)), [len(d) for d in corpus])
     frequency = csr_matrix((np.ones(len(rows), np.int64), (rows, np.concatenate(corpus))), shape=(len(corpus), shape.vocabulary))
-    documents = [DocumentRow(i, f"doc-{i}", f"domain{i % 2}", "calibration" if i < len(calibration) else "test") for i in range(len(calibration) + len(test))]
+    splits = ["calibration"] * len(calibration) + ["test"] * len(test)
+    documents = [DocumentRow(i, f"doc-{i}", f"domain{i % 2}", split) for i, split in enumerate(splits)]
     shards, tokens = [], calibration + test
     for start in range(0, len(tokens), shard):
         shards.append(_rows(list(range(start, min(start + shard, len(tokens)))), tokens, shape, rng))
@@ -94,5 +96,6 @@ def _rows(numbers: list[int], tokens: list[np.ndarray], shape: Shape, rng: np.ra
         top.append(p.astype(np.float32))
     probability = np.array(top)
     rest = (1 - probability) ** 2 / (shape.n_experts - 1)
-    return TraceBatch(document, position, types, tuple(ids), tuple(weights), even_rest_nats(probability, shape.n_experts).astype(np.float32),
-                      (probability**2 + rest).astype(np.float32), probability)
+    entropy = even_rest_nats(probability, shape.n_experts).astype(np.float32)
+    simpson = (probability**2 + rest).astype(np.float32)
+    return TraceBatch(document, position, types, tuple(ids), tuple(weights), entropy, simpson, probability)
