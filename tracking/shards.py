@@ -152,12 +152,12 @@ def read_batches(path: Path, layers: Sequence[LayerMeta], chosen: Sequence[int],
 
 
 def _batch(table: pa.Table, layers: Sequence[LayerMeta], chosen: Sequence[int], families: Sequence[str]) -> TraceBatch:
-    per_layer: dict[str, Any] = {"ids": ()}
+    columns: dict[str, Any] = {"ids": ()} | {name: _values(table[name], np.dtype(np.int32)) for name in PLAIN}
     for family in families:
         parts = [_layer_column(table, family, layer, layers[layer]) for layer in chosen]
         if any(part is not None for part in parts):
-            per_layer[family] = np.stack(parts) if family in REALS else tuple(parts)  # type: ignore[arg-type]
-    return TraceBatch(**{name: _values(table[name], np.dtype(np.int32)) for name in PLAIN}, **per_layer)
+            columns[family] = np.stack(parts) if family in REALS else tuple(parts)  # type: ignore[arg-type]
+    return TraceBatch(**columns)
 
 
 def _layer_column(table: pa.Table, family: str, index: int, layer: LayerMeta) -> NDArray[Any] | None:
