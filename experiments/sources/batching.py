@@ -11,10 +11,11 @@ from experiments.sources.errors import SourceError
 
 @dataclass(frozen=True)
 class Shard:
-    """Documents written to one file, longest first."""
+    """Documents written to one file, longest first; `without_rows` are finished with it too, but have no countable token."""
 
     number: int
     documents: tuple[TokenDocument, ...]
+    without_rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Plan:
 
 
 def plan_shards(documents: Sequence[TokenDocument], limit: int, special: frozenset[int], documents_per_shard: int) -> Plan:
-    """Cut documents at `limit` tokens, order them by length (longest first, so that memory runs out early or never), and deal them into shards."""
+    """Cut documents at `limit` tokens, order them by length (longest first: memory runs out early or never), deal them into shards."""
     seen: set[int] = set()
     for document in documents:
         if document.document in seen:
@@ -42,9 +43,11 @@ def plan_shards(documents: Sequence[TokenDocument], limit: int, special: frozens
         seen.add(document.document)
     cut = [replace(document, token_ids=tuple(document.token_ids[:limit])) for document in documents]
     kept = {document.document: sum(token not in special for token in document.token_ids) for document in cut}
-    order = sorted((document for document in cut if kept[document.document]), key=lambda document: (-len(document.token_ids), document.document))
-    shards = tuple(Shard(number, tuple(order[start:start + documents_per_shard]))
+    order = sorted((document for document in cut if kept[document.document]),
+                   key=lambda document: (-len(document.token_ids), document.document))
+    empty = tuple(number for number, n in kept.items() if not n)
+    shards = tuple(Shard(number, tuple(order[start:start + documents_per_shard]), () if number else empty)
                    for number, start in enumerate(range(0, len(order), documents_per_shard)))
     lost = [len(document.token_ids) - limit for document in documents if len(document.token_ids) > limit]
-    return Plan(shards, len(lost), sum(lost), tuple(number for number, n in kept.items() if not n),
+    return Plan(shards, len(lost), sum(lost), empty,
                 sum(len(document.token_ids) for document in cut) - sum(kept.values()), sum(kept.values()))

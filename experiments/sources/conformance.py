@@ -78,7 +78,8 @@ def _executed_as_chosen(arguments: list[Any], output: Any) -> bool | None:
     """Whether the experts ran what the router returned; None if that cannot be seen."""
     import torch
 
-    chosen = [part for part in output if isinstance(part, torch.Tensor) and not part.is_floating_point()] if isinstance(output, tuple | list) else []
+    parts = output if isinstance(output, tuple | list) else [output]
+    chosen = [part for part in parts if isinstance(part, torch.Tensor) and not part.is_floating_point()]
     pairs = [(a, b) for a in arguments for b in chosen if a.numel() == b.numel()]
     return any(bool((a.reshape(-1) == b.reshape(-1)).all()) for a, b in pairs) if pairs else None
 
@@ -90,7 +91,10 @@ def uncovered_experts(model: nn.Module, all_routers: Sequence[str]) -> list[str]
 
 
 def check_conformance(model: nn.Module, sites: Sequence[RouterSite], rows: Mapping[str, torch.Tensor], forward: Any) -> Conformance:
-    """Run `forward()` once and compare what every router says with what it should mean; raises SourceError where the trace would be wrong."""
+    """Run `forward()` once and compare what every router says with what it should mean.
+
+    Raises SourceError where the trace would be wrong.
+    """
     with decisions(sites) as seen, executed(model, sites) as ran:
         forward()
     calls = {site.key: len(found) for site, found in zip(sites, seen)}
@@ -113,7 +117,8 @@ class _Layer:
     verdict: dict[str, Any]
 
 
-def _check_layer(model: nn.Module, site: RouterSite, found: tuple[Decision, Any], arguments: list[Any], rows: Mapping[str, torch.Tensor]) -> _Layer:
+def _check_layer(model: nn.Module, site: RouterSite, found: tuple[Decision, Any], arguments: list[Any],
+                 rows: Mapping[str, torch.Tensor]) -> _Layer:
     decision, output = found
     where = rows[site.stack].to(decision.scores.device)
     scores, weights, ids = (part.index_select(0, where) for part in (decision.scores, decision.weights, decision.ids))
@@ -137,8 +142,9 @@ def _check_layer(model: nn.Module, site: RouterSite, found: tuple[Decision, Any]
     probability = _is_probability(scores)
     formula = fit_formula(scores, weights, ids, probability)
     score = "probabilities" if probability else formula.score
-    verdict = {"returns": "probabilities" if probability else "logits", "agreement": round(share, 4), "selection": reason or "top-k of the scores",
-               "weights": formula.text, "executed_as_selected": ran, "router_dtype": _dtype(site.module), "n_experts": n_experts, "top_k": k}
+    verdict = {"returns": "probabilities" if probability else "logits", "agreement": round(share, 4),
+               "selection": reason or "top-k of the scores", "weights": formula.text, "executed_as_selected": ran,
+               "router_dtype": _dtype(site.module), "n_experts": n_experts, "top_k": k}
     return _Layer(Reading(score, reason is None), formula, n_experts, k, verdict)
 
 

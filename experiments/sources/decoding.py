@@ -106,7 +106,7 @@ SPECIAL: dict[str, Decoder] = {
     "ZayaRouter": _zaya,
 }
 REFUSED = {
-    "NllbMoeTop2Router": "transformers 5.23 runs only experts 0 and 1 of NLLB-MoE, so what it records is not what the model was trained to do",
+    "NllbMoeTop2Router": "transformers 5.23 runs only experts 0 and 1 of NLLB-MoE, which is not what the model was trained to do",
     "DbrxRouter": "it returns logits only, and its feed-forward block chooses the experts where no hook can see them",
 }
 # One document at a time, because these mix rows of a batch: padding would change what a token's router sees.

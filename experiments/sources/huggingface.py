@@ -24,6 +24,10 @@ from experiments.sources.reduction import LayerColumns
 
 if TYPE_CHECKING:
     from analysis.trace import LayerMeta
+    from experiments.sources.lookup_routing import RouterCalls
+
+
+ALLOCATOR_SAYS = ("can't allocate memory", "not enough memory", "CUDA out of memory")
 
 
 class Store(Protocol):
@@ -76,7 +80,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text or "CUDA out of memory" in text)
+    return isinstance(error, RuntimeError) and any(sign in text for sign in ALLOCATOR_SAYS)
 
 
 class HuggingFaceSource:
@@ -85,6 +89,7 @@ class HuggingFaceSource:
     def __init__(self, opened: OpenedModel) -> None:
         self.opened = opened
         self.padding_side: Side = "right"
+        self.router_calls: RouterCalls | None = None
         self._meta = trace_meta(opened)
         self._batch_size = opened.batch_size
 
@@ -135,7 +140,7 @@ class HuggingFaceSource:
             with progress.stage("collect routing", sum(len(d.token_ids) for shard in todo for d in shard.documents), "tokens") as task:
                 for shard in todo:
                     batch = self._shard(shard, recorder, store, task, tally)
-                    store.write_shard(shard.number, batch, [document.document for document in shard.documents])
+                    store.write_shard(shard.number, batch, [*(document.document for document in shard.documents), *shard.without_rows])
         finally:
             recorder.close()
         return self._report(plan, todo, tally, time.monotonic() - started)
@@ -173,8 +178,8 @@ class HuggingFaceSource:
         import torch
 
         if len(documents) == 1:
-            raise SourceError(f"shard {shard}: out of memory with one document ({documents[0].id!r}, {len(documents[0].token_ids)} tokens); "
-                              "lower max_length, choose fewer layers, or quantize") from error
+            raise SourceError(f"shard {shard}: out of memory with one document ({documents[0].id!r}, {len(documents[0].token_ids)} tokens) "
+                              "in the batch; lower max_length, choose fewer layers, or quantize") from error
         self._batch_size = max(1, min(self._batch_size, len(documents)) // 2)
         gc.collect()
         if torch.cuda.is_available():
@@ -192,7 +197,7 @@ class HuggingFaceSource:
         columns = recorder.finish()
         raise_on_fault(shard, documents, batch, columns, self._meta.layers)
         tally.rows += len(batch.document)
-        tally.pads += int(sum(tensor.numel() - int(tensor.sum()) for name, tensor in batch.tensors.items() if name.endswith("attention_mask")))
+        tally.pads += batch.n_pads
         tally.tied = tally.tied + np.array([layer.tied.sum() for layer in columns], dtype=np.int64)
         tally.dropped = tally.dropped + np.array([0 if layer.dropped is None else (layer.dropped > 0).sum() for layer in columns])
         return _trace_batch(batch.document, batch.position, batch.token_id, columns, self._meta.layers)
@@ -215,7 +220,8 @@ def _trace_batch(document: Any, position: Any, token_id: Any, columns: Sequence[
         document, position, token_id, ids=tuple(column.ids.astype(layer.id_dtype) for column, layer in zip(columns, layers)),
         weights=tuple(column.weights for column in columns),
         entropy_nats=np.stack([column.entropy_nats for column in columns]), simpson=np.stack([column.simpson for column in columns]),
-        top1_prob=np.stack([column.top1_prob for column in columns]), dropped=dropped if any(mask is not None for mask in dropped) else None)
+        top1_prob=np.stack([column.top1_prob for column in columns]),
+        dropped=dropped if any(mask is not None for mask in dropped) else None)
 
 
 def _joined(batches: Sequence[TraceBatch]) -> TraceBatch:

@@ -69,12 +69,13 @@ class ModelBatch:
     """One forward pass.
 
     tensors: what the model is called with; rows: per stack, the flat row (b * S + s) of each kept token, the same tokens in every stack;
-    n_rows: B * S per stack; document, position, token_id: int32 [T].
+    n_rows: B * S per stack; n_pads: pads over all stacks; document, position, token_id: int32 [T].
     """
 
     tensors: Mapping[str, torch.Tensor]
     rows: Mapping[str, torch.Tensor]
     n_rows: Mapping[str, int]
+    n_pads: int
     document: NDArray[np.int32]
     position: NDArray[np.int32]
     token_id: NDArray[np.int32]
@@ -124,6 +125,7 @@ def model_batch(documents: Sequence[TokenDocument], framing: Framing, device: An
         place("encoder", first, len(framing.prefix), ids.shape[1])
         place("decoder", decoder_first, 1, decoder_ids.shape[1])
     column = [np.full(len(where), document.document) for document, where in zip(documents, kept)]
-    return ModelBatch({name: torch.from_numpy(array).to(device) for name, array in arrays.items()}, rows, n_rows,
+    n_pads = sum(int((array == 0).sum()) for name, array in arrays.items() if name.endswith("attention_mask"))
+    return ModelBatch({name: torch.from_numpy(array).to(device) for name, array in arrays.items()}, rows, n_rows, n_pads,
                       np.concatenate(column).astype(np.int32), np.concatenate(kept).astype(np.int32),
                       np.concatenate([ids[where] for ids, where in zip(tokens, kept)]).astype(np.int32))

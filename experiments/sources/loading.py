@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 UNSAFE = (".bin", ".pt", ".pth", ".ckpt")
 DTYPES = {"float32": "float32", "fp32": "float32", "bfloat16": "bfloat16", "bf16": "bfloat16", "float16": "float16", "fp16": "float16"}
-CONVERT = ("python -c \"from transformers import AutoModelForCausalLM as A; A.from_pretrained('{there}').save_pretrained('{there}-safetensors')\" "
+CONVERT = ("python -c \"from transformers import AutoModelForCausalLM as A; "
+           "A.from_pretrained('{there}').save_pretrained('{there}-safetensors')\" "
            "(reads a pickle: run it in a sandbox, and only on files you trust)")
 
 
@@ -66,9 +67,10 @@ def _config(name: str, revision: str | None) -> Any:
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if Path(name).is_dir():
-            raise SourceError(f"{name}/config.json: {first}; its model_type must be one that transformers knows (remote code is never run)") from error
-        raise SourceError(f"model {name!r}: neither a local directory nor reachable on the Hugging Face hub ({first}). Offline: on a machine with "
-                          f"a network run `hf download {name} --local-dir DIR`, copy DIR here and give DIR as the model") from error
+            raise SourceError(f"{name}/config.json: {first}; its model_type must be one that transformers knows "
+                              "(remote code is never run)") from error
+        raise SourceError(f"model {name!r}: neither a local directory nor reachable on the Hugging Face hub ({first}). Offline: on a "
+                          f"machine with a network run `hf download {name} --local-dir DIR`, copy DIR here and give that") from error
 
 
 def _files_digest(directory: Path, progress: Progress) -> str:
@@ -92,7 +94,8 @@ def model_class(config: Any) -> Any:
     for auto in (transformers.AutoModelForSeq2SeqLM, transformers.AutoModelForCausalLM, transformers.AutoModelForImageTextToText):
         if type(config) in auto._model_mapping:
             return auto
-    raise SourceError(f"model_type {config.model_type!r} has no language-model class in transformers; give a causal or an encoder-decoder model")
+    raise SourceError(f"model_type {config.model_type!r} has no language-model class in transformers; "
+                      "give a causal or an encoder-decoder model")
 
 
 def device_of(name: str) -> torch.device:
@@ -106,7 +109,7 @@ def device_of(name: str) -> torch.device:
     except RuntimeError as error:
         raise SourceError(f"device: {name!r} is not a torch device; use auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise SourceError(f"device: {name!r} was asked for, but torch {torch.__version__} sees no CUDA device; use device = \"auto\" or \"cpu\"")
+        raise SourceError(f"device: {name!r} was asked for, but torch {torch.__version__} sees no CUDA device; use auto or cpu")
     return device
 
 
@@ -144,8 +147,8 @@ def load_model(checkpoint: Checkpoint, spec: SourceSpec, dtype: torch.dtype, **o
         model = model_class(checkpoint.config).from_pretrained(
             checkpoint.name, revision=spec.revision or "main", dtype=dtype, use_safetensors=True, trust_remote_code=False, **options)
     except (SafetensorError, OSError) as error:
-        raise SourceError(f"{checkpoint.name}: its weights cannot be read ({str(error).strip().splitlines()[0]}); only whole safetensors files "
-                          f"are read. Convert once: {CONVERT.format(there=checkpoint.name)}") from error
+        raise SourceError(f"{checkpoint.name}: its weights cannot be read ({str(error).strip().splitlines()[0]}); only whole "
+                          f"safetensors files are read. Convert once: {CONVERT.format(there=checkpoint.name)}") from error
     except RuntimeError as error:
         raise SourceError(f"{checkpoint.name}: the weights do not fit its config ({str(error).strip().splitlines()[0]}); "
                           "download the checkpoint again") from error

@@ -13,7 +13,7 @@ from experiments.sources.errors import SourceError
 if TYPE_CHECKING:
     import torch
 
-EXPERT = re.compile(r"\.experts\.|\.(block_sparse_moe|moe)\.(input|output)_linear\.|\.(mlp|experts)\.(input|output)_linear\.|\.(up|down)_embed\.")
+EXPERT = re.compile(r"\.experts\.|\.(block_sparse_moe|moe|mlp)\.(input|output)_linear\.|\.(up|down)_embed\.")
 BYTES_PER_EXPERT_WEIGHT = {"8bit": 1.0, "4bit": 0.5625}  # nf4: half a byte, and a float32 scale per 64 weights
 MB = 1e6
 
@@ -61,7 +61,7 @@ def footprint(model: Any, dtype: torch.dtype, quantize: str | None, batch_size: 
     others = sum(parameter.numel() for name, parameter in model.named_parameters() if not is_expert(name))
     others += sum(buffer.numel() for buffer in model.buffers())
     text = model.config.get_text_config()
-    hidden = getattr(text, "hidden_size", None) or getattr(text, "d_model", 1024)
+    hidden: int = getattr(text, "hidden_size", None) or getattr(text, "d_model", None) or 1024
     rows = batch_size * max_length
     largest = max((parameter.numel() for name, parameter in model.named_parameters() if is_expert(name)), default=0)
     dequantised = 2 * largest * width if quantize else 0
@@ -100,5 +100,5 @@ def require_memory(need: Footprint, free: int, device: torch.device, name: str, 
         remedies.append('dtype = "bfloat16" (halves the weights)')
     remedies.append("a machine with more memory")
     raise SourceError(f"collection from {name} needs {need.total / MB:,.0f} MB on {device} (experts {need.expert_bytes / MB:,.0f}, "
-                      f"other weights {need.other_bytes / MB:,.0f}, one batch {need.working_bytes / MB:,.0f}), limit {free / MB:,.0f} MB free; "
-                      f"{'; or '.join(remedies)}")
+                      f"other weights {need.other_bytes / MB:,.0f}, one batch {need.working_bytes / MB:,.0f}), "
+                      f"limit {free / MB:,.0f} MB free; {'; or '.join(remedies)}")

@@ -57,7 +57,7 @@ def run_model(model: Any, batch: ModelBatch, **more: Any) -> Any:
     accepted = inspect.signature(model.forward).parameters
     options = {"use_cache": False, "logits_to_keep": 1, **more}
     inputs = {name: tensor for name, tensor in batch.tensors.items() if name != "position_ids" or name in accepted}
-    with torch.inference_mode():
+    with torch.no_grad():  # inference tensors cannot be sliced from torchao weights
         return model(**inputs, **{name: value for name, value in options.items() if name in accepted})
 
 
@@ -82,15 +82,28 @@ def open_model(spec: SourceSpec, progress: Progress) -> OpenedModel:
     sites, _ = find_routers(shape)
     for site in choose_layers(sites, spec.layers):
         decoder_for(site.module)
-    need = footprint(shape, dtype, spec.quantize, spec.batch_size, spec.max_length)
-    require_memory(need, free_bytes(device), device, checkpoint.name, spec.quantize)
+    _require_room(spec, checkpoint, shape, dtype, device)
     tokenizer = load_tokenizer(checkpoint, spec)
     with progress.stage("load model"):
         if spec.quantize is None:
-            model, quantisation = load_model(checkpoint, spec, dtype, device_map={"": str(device)}), None
-        else:
-            model, quantisation = quantised_model(checkpoint, spec, dtype, device)
-    return _checked(spec, checkpoint, model, tokenizer, device, quantisation)
+            return _checked(spec, checkpoint, load_model(checkpoint, spec, dtype, device_map={"": str(device)}), tokenizer, device, None)
+        model, quantisation = quantised_model(checkpoint, spec, dtype, device, shape)
+        try:
+            return _checked(spec, checkpoint, model, tokenizer, device, quantisation)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise SourceError(f'quantize = "{spec.quantize}": the quantised experts of {type(model).__name__} cannot be run '
+                              f"({str(error).strip().splitlines()[0]}); leave quantize out, or try the other width") from error
+
+
+def _require_room(spec: SourceSpec, checkpoint: Checkpoint, shape: Any, dtype: torch.dtype, device: torch.device) -> None:
+    import torch
+
+    need = footprint(shape, dtype, spec.quantize, spec.batch_size, spec.max_length)
+    require_memory(need, free_bytes(device), device, checkpoint.name, spec.quantize)
+    if spec.quantize == "4bit":  # quantised after loading, so that the host holds the whole model first
+        host = torch.device("cpu")
+        whole = footprint(shape, dtype, None, 1, 1)
+        require_memory(whole, free_bytes(host), host, f"{checkpoint.name} (before 4-bit quantisation)", "4bit")
 
 
 def _checked(spec: SourceSpec, checkpoint: Checkpoint, model: Any, tokenizer: Any, device: torch.device,
@@ -120,7 +133,8 @@ def _checked(spec: SourceSpec, checkpoint: Checkpoint, model: Any, tokenizer: An
                "special_tokens": {"prefix": list(framing.prefix), "suffix": list(framing.suffix), "without_rows": sorted(framing.dropped)},
                "batch_plan": {"batch_size": 1 if alone else spec.batch_size, "documents_per_shard": spec.documents_per_shard,
                               "document_limit": limit, "order": "length, longest first", "padding": "right"}}
-    return OpenedModel(spec, checkpoint, model, tokenizer, framing, device, sites, conformance, 1 if alone else spec.batch_size, limit, details)
+    return OpenedModel(spec, checkpoint, model, tokenizer, framing, device, sites, conformance,
+                       batch_size=1 if alone else spec.batch_size, limit=limit, details=details)
 
 
 def _common(values: Sequence[str]) -> str:
@@ -140,4 +154,5 @@ def trace_meta(opened: OpenedModel) -> TraceMeta:
         model=opened.spec.model, revision=opened.checkpoint.revision, layers=layers, score_function=_common(scores),
         entropy_of=_common(["softmax_logits" if score == "softmax" else "normalised_scores" for score in scores]),
         weights_mean=_common([formula.text for formula in found.formula]), tokenizer=tokenizer_digest(opened.tokenizer),
-        vocabulary_size=int(opened.model.get_input_embeddings().num_embeddings), collector=COLLECTOR, versions=versions, details=opened.details)
+        vocabulary_size=int(opened.model.get_input_embeddings().num_embeddings), collector=COLLECTOR, versions=versions,
+        details=opened.details)
