@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from analysis.estimate import Estimate
@@ -146,9 +147,9 @@ def _heatmap(axes: Axes, grid: ThresholdGrid | None) -> None:
     for point, marker, name in ((grid.judged, "X", "declared"), (grid.chosen, "*", "sweep's choice")):
         if point is not None:
             x, y = np.interp(point[0], grid.min_counts, columns), np.interp(point[1], grid.max_entropy, rows)
-            axes.plot(
-                x, y, marker, color="white", markeredgecolor=VERMILION, markeredgewidth=1.2, markersize=9, label=name, linestyle="none"
-            )
+            axes.plot(x, y, marker, color="white", markeredgecolor=VERMILION, markeredgewidth=1.2, markersize=9)
+            words = axes.annotate(name, (x, y), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=7, color="white")
+            words.set_path_effects([withStroke(linewidth=1.8, foreground=INK)])
     colour_bar(axes, image, "share of occurrences", lambda value: f"{value:.3g}%")
     ticks_x, ticks_y = columns[:: max(1, len(columns) // 6)], rows[:: max(1, len(rows) // 6)]
     axes.set_xticks(ticks_x, [f"{grid.min_counts[i]:,.0f}" for i in ticks_x])

@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 Drawing = ParamSpec("Drawing")
 
@@ -97,7 +97,8 @@ def per_cent(axes: Axes, axis: str = "y") -> None:
 def colour_bar(axes: Axes, mappable: ScalarMappable, label: str, tick: Callable[[float], str]) -> None:
     """A narrow colour bar at the right edge of a panel, its ticks in the words of `tick`."""
     inside = axes.inset_axes((1.03, 0.0, 0.035, 1.0))
-    bar = axes.get_figure(root=True).colorbar(mappable, cax=inside, format=FuncFormatter(lambda value, _: tick(value)))  # type: ignore[union-attr]
+    ticks = FuncFormatter(lambda value, _: tick(value))
+    bar = axes.figure.colorbar(mappable, cax=inside, ticks=MaxNLocator(6, integer=True), format=ticks)
     bar.set_label(label, fontsize=7)
     inside.spines[:].set_visible(False)
     inside.tick_params(labelsize=6.5)

@@ -112,11 +112,11 @@ def _importances(axes: Axes, importances: Mapping[str, Mapping[str, float]]) -> 
     for i, ((objective, shares), colour) in enumerate(zip(importances.items(), (SKY, ORANGE, GREEN), strict=False)):
         at = np.arange(len(knobs))[::-1] - height * (i - (len(importances) - 1) / 2)
         axes.barh(at, [shares.get(knob, 0.0) for knob in knobs], height=height * 0.9, color=colour, label=f"for {objective}")
-    axes.set_yticks(np.arange(len(knobs))[::-1], [knob.replace("_", "\n", 1) for knob in knobs], fontsize=7)
+    axes.set_yticks(np.arange(len(knobs))[::-1], [knob.replace("_", " ") for knob in knobs], fontsize=7)
     axes.set_xlim(0, 1)
     per_cent(axes, "x")
-    axes.set_xlabel("share of variance explained")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    axes.set_xlabel("share in reaching the best tenth")
+    axes.legend(loc="best")
 
 
 @drawn

@@ -7,7 +7,10 @@ from typing import Any
 
 from experiments.report.blocks import Block, Cell, Column, Listing, Paragraph, Section, Table
 from experiments.report.content import ReportContent
+from experiments.report.origin import corpus_blocks, training_blocks
 from experiments.report.verdict import pairs_table
+
+PADDING = "padding"
 
 
 def _blocks(panels: Sequence[Section]) -> list[Block]:
@@ -40,13 +43,13 @@ def seed_section(content: ReportContent, panels: Sequence[Section]) -> Section |
 
 
 def _excluded(content: ReportContent) -> Table:
+    """Kept and left-out tokens; padding is no token, so it has a number and no share."""
     trace = content.trace
-    total = trace.n_rows + sum(trace.excluded.values())
+    total = trace.n_rows + sum(n for why, n in trace.excluded.items() if why != PADDING)
     rows: list[list[Cell]] = [["kept", trace.n_rows, trace.n_rows / total if total else None]]
-    rows += [[f"left out: {why}", n, n / total if total else None] for why, n in trace.excluded.items()]
-    return Table(
-        "tokens", "Tokens kept and left out", [Column("tokens"), Column("number", "number"), Column("share", "number", 2, True)], rows
-    )
+    rows += [[f"left out: {why}", n, n / total if total and why != PADDING else None] for why, n in trace.excluded.items()]
+    columns = [Column("tokens"), Column("number", "number"), Column("share of tokens", "number", 2, True)]
+    return Table("tokens", "Tokens kept and left out", columns, rows, "Padding only fills batches; it holds no token and has no share.")
 
 
 def _remarks(quality: Sequence[Mapping[str, Any]]) -> list[Block]:
@@ -80,10 +83,10 @@ def quality_section(content: ReportContent) -> Section:
             "What the trace's columns mean",
             {"score function": meta.score_function, "entropy of": meta.entropy_of, "weights": meta.weights_mean, **meta.details},
         ),
-        pairs_table("corpus", "Corpus", content.corpus),
+        *corpus_blocks(content.corpus),
     ]
     if content.training is not None:
-        blocks.append(pairs_table("training", "Training of the model", content.training))
+        blocks += training_blocks(content.training)
     return Section("quality", "Data quality and conformance", blocks)
 
 

@@ -30,8 +30,9 @@ def pdf(figure: Figure) -> bytes:
 def save(figure: Figure, directory: Path, name: str) -> bytes:
     """Write NAME.png and NAME.pdf for print into `directory`; return the smaller PNG for the page."""
     directory.mkdir(parents=True, exist_ok=True)
+    figure.set_dpi(PRINT_DPI)  # hinted glyphs are wider at some resolutions, so the layout is solved at the one that is printed
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once: solving it again for each file takes longer than drawing
+    figure.set_layout_engine("none")  # solved once: doing it again for each file takes longer than drawing
     (directory / f"{name}.png").write_bytes(png(figure, PRINT_DPI))
     (directory / f"{name}.pdf").write_bytes(pdf(figure))
     return png(figure, SCREEN_DPI)

@@ -68,6 +68,10 @@ def uniform_nats(content: ReportContent, layer: int | None) -> float | None:
 
 def threshold_nats(content: ReportContent, layer: int | None) -> float | None:
     """The judged entropy threshold in nats, of a layer or averaged; None for a single expert."""
+    stated = [one.get("threshold_nats") for one in content.evaluation.facts.get("layers", ())]
+    chosen = [float(one) for one in (stated if layer is None else stated[layer : layer + 1]) if one is not None]
+    if chosen and all(nats > 0 for nats in chosen):
+        return float(np.mean(chosen))
     uniform = uniform_nats(content, layer)
     return None if uniform is None else THRESHOLD_OF_UNIFORM * uniform
 
@@ -196,8 +200,8 @@ def coverage_picture(content: ReportContent, chosen: tuple[float, float] | None 
     grid = threshold_grid(evaluation)
     if grid is not None:
         declared = facts_number(evaluation, "frequency_threshold", FREQUENCY_THRESHOLD)
-        scale = 1.0 if grid.entropy_unit != "nats" else uniform_nats(content, None) or 1.0
-        grid = replace(grid, judged=(declared, THRESHOLD_OF_UNIFORM * scale), chosen=chosen)
+        height = (threshold_nats(content, None) or 0.0) / (1.0 if grid.entropy_unit == "nats" else uniform_nats(content, None) or 1.0)
+        grid = replace(grid, judged=(declared, height), chosen=chosen)
     criterion = bound_of(content, "fastpath_coverage")
     shown = FastPathCoverage(
         _eligible_shares(content), bars, grid, cumulative_coverage(evaluation), None if criterion is None else criterion.bound

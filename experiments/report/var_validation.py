@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.estimate import Estimate
-from analysis.figures.columns import floats
 from analysis.figures.words import interval, number, p_value, percent
 from experiments.report.content import ReportContent
 from experiments.report.display import columns_of, pad, token
 from experiments.report.var_tables import mean_rows
-from experiments.report.verdict import WORDS, bound_words, headline
+from experiments.report.verdict import WORDS, bound_words
+from hypotheses.wording import sentence
 
 RULE = "=" * 60
 INDENT = "   "
@@ -28,7 +28,7 @@ def ours(content: ReportContent, metric: str, *, share: bool = False, digits: in
         return "not computed"
     parts = [_interval(value, share, digits)]
     if value.value is not None:
-        parts += [value.unit] if not share and value.unit else []
+        parts += [value.unit] if value.unit == "nats" else []
         parts += [f"n = {value.n:,} {value.n_of or ''}".rstrip()] if value.n is not None else []
         parts += [f"null {percent(value.null) if share else number(value.null, digits)}"] if value.null is not None else []
     return ", ".join(parts)
@@ -41,73 +41,89 @@ def _interval(value: Estimate, share: bool, digits: int) -> str:
     return percent(value.value) + ends
 
 
-def seed_number(content: ReportContent, name: str, digits: int | None = 4, *, share: bool = False) -> str:
-    """A number as the seed's rule computes it; 'undefined' if it could not."""
+def seed(content: ReportContent, name: str, kind: str = "number") -> str:
+    """A number as the seed computes it, in the seed's digits; kind is number, share or count. 'undefined' if it could not be computed."""
     value = content.evaluation.facts.get("seed_rule", {}).get(name)
     if value is None:
         return "undefined"
-    return percent(float(value)) if share else f"{value:,}" if digits is None else number(float(value), digits)
+    return percent(float(value)) if kind == "share" else f"{int(value):,}" if kind == "count" else number(float(value), 4)
+
+
+def _section(title: str, lines: Sequence[tuple[str, str]]) -> list[str]:
+    return [title, *(f"{INDENT}{name}: {value}" for name, value in lines)]
 
 
 def _frequency(content: ReportContent) -> list[str]:
-    return [
+    return _section(
         "1. Analyzing frequency distribution...",
-        f"{INDENT}Zipf R\u00b2: {ours(content, 'zipf_r2', digits=4)} (of the corpus, not of routing)",
-        f"{INDENT}Zipf exponent: {ours(content, 'zipf_exponent')}",
-        f"{INDENT}Top 1000 coverage: {ours(content, 'top_1000_coverage', share=True)}",
-    ]
+        [
+            ("Zipf R\u00b2", f"{seed(content, 'zipf_r2')} (of the documents, not of routing)"),
+            ("Top 1000 coverage", seed(content, "top_coverage", "share")),
+            ("Ours, train and calibration documents: Zipf R\u00b2", ours(content, "zipf_r2", digits=4)),
+            ("Ours, train and calibration documents: Zipf exponent", ours(content, "zipf_exponent")),
+            ("Ours, train and calibration documents: top 1000 coverage", ours(content, "top_1000_coverage", share=True)),
+        ],
+    )
 
 
 def _correlation(content: ReportContent) -> list[str]:
     facts = content.evaluation.facts.get("seed_rule", {})
-    rho, p, n = (facts.get(key) for key in ("rho", "p", "n_types"))
+    rho, p = facts.get("rho"), facts.get("p")
     known = rho is not None and p is not None
-    shown_n = "n not stated" if n is None else f"n = {n:,} types"
-    return [
+    shown = "undefined" if p is None else p_value(float(p)).removeprefix("p = ").removeprefix("p ")
+    return _section(
         "2. Testing frequency-entropy correlation...",
-        f"{INDENT}Spearman \u03c1: {seed_number(content, 'rho')} (seed form: every type, same tokens)",
-        f"{INDENT}P-value: {p_value(float(p)).removeprefix('p = ').removeprefix('p ') if p is not None else 'undefined'}, {shown_n}",
-        f"{INDENT}Significant: {bool(p < 0.01) if known else 'undefined'} (p < 0.01)",
-        f"{INDENT}Negative correlation: {bool(rho < 0) if known else 'undefined'}",
-        f"{INDENT}Ours: {ours(content, 'freq_entropy_rho')}",
-        f"{INDENT}Given position, dispersion, length, script: {ours(content, 'freq_entropy_rho_partial')}",
-    ]
+        [
+            ("Spearman \u03c1", seed(content, "rho")),
+            ("P-value", f"{shown}, n = {seed(content, 'n_types', 'count')} token types"),
+            ("Significant", f"{bool(p < 0.01) if known else 'undefined'} (p < 0.01)"),
+            ("Negative correlation", str(bool(rho < 0)) if known else "undefined"),
+            ("Ours, judged", ours(content, "freq_entropy_rho")),
+            ("Ours, given position, dispersion, token length and script", ours(content, "freq_entropy_rho_partial")),
+        ],
+    )
 
 
 def _entropy(content: ReportContent) -> list[str]:
-    entropies = _type_entropies(content)
-    spread = "undefined" if len(entropies) < 2 else f"{number(float(entropies.std(ddof=1)), 4)} nats over {len(entropies):,} types"
-    return [
+    return _section(
         "3. Analyzing entropy distribution...",
-        f"{INDENT}Mean entropy: {ours(content, 'entropy_mean_nats', digits=4)}",
-        f"{INDENT}Std entropy: {spread}",
-        f"{INDENT}Token types with entropy < 0.5 nats: {seed_number(content, 'share', share=True)} (seed form: types by their mean)",
-        f"{INDENT}Occurrences with entropy < 0.2404 ln E: {ours(content, 'entropy_share_below', share=True)}",
-        f"{INDENT}Occurrences with entropy < 0.5 nats: {ours(content, 'entropy_share_below_half_nat', share=True)}",
-        f"{INDENT}Occurrences with entropy < 0.5 bits: {ours(content, 'entropy_share_below_half_bit', share=True)}",
-    ]
+        [
+            ("Mean entropy", f"{seed(content, 'mean_entropy')} nats, over token types"),
+            ("Std entropy", f"{seed(content, 'std_entropy')} nats, over token types"),
+            ("Tokens with entropy < 0.5", f"{seed(content, 'share', 'share')} of token types (0.5 nats)"),
+            ("Ours, mean over occurrences", ours(content, "entropy_mean_nats", digits=4)),
+            ("Ours, judged: occurrences below 0.2404 ln E", ours(content, "entropy_share_below", share=True)),
+            ("Ours, occurrences below 0.5 nats", ours(content, "entropy_share_below_half_nat", share=True)),
+            ("Ours, occurrences below 0.5 bits", ours(content, "entropy_share_below_half_bit", share=True)),
+            ("Ours, token types below 0.5 nats", ours(content, "entropy_type_share_below_half_nat", share=True)),
+        ],
+    )
 
 
 def _consistency(content: ReportContent) -> list[str]:
-    return [
+    return _section(
         "4. Analyzing routing consistency...",
-        f"{INDENT}Mean consistency: {ours(content, 'consistency_modal', digits=4)} (seed form: modal share)",
-        f"{INDENT}Top 1000 consistency: {ours(content, 'consistency_modal_top1000', digits=4)}",
-        f"{INDENT}Modal share at 50 occurrences: {ours(content, 'consistency_rarefied', digits=4)}; "
-        f"top 1000: {ours(content, 'consistency_rarefied_top1000', digits=4)}",
-        f"{INDENT}Collision (free of sampling bias): {ours(content, 'collision', digits=4)}",
-    ]
+        [
+            ("Mean consistency", f"{seed(content, 'mean_consistency')} (share of the modal expert; 1 for a type seen once)"),
+            ("Top 1000 consistency", seed(content, "top_consistency")),
+            ("Ours, collision (free of sampling bias)", ours(content, "collision", digits=4)),
+            ("Ours, modal share among 50 occurrences", ours(content, "consistency_rarefied", digits=4)),
+            ("Ours, modal share among 50 occurrences, top 1000", ours(content, "consistency_rarefied_top1000", digits=4)),
+        ],
+    )
 
 
 def _fastpath(content: ReportContent) -> list[str]:
-    return [
+    return _section(
         "5. Identifying fast-path eligible tokens...",
-        f"{INDENT}Eligible token types: {ours(content, 'fastpath_type_share', share=True)}",
-        f"{INDENT}Token occurrence coverage: {seed_number(content, 'coverage', share=True)} (seed form: decided and counted on the same tokens)",
-        f"{INDENT}On held-out test documents: {ours(content, 'fastpath_coverage', share=True)}",
-        f"{INDENT}Calibration minus test (optimism): {ours(content, 'fastpath_optimism', share=True)}",
-        f"{INDENT}Agreement of the table with the router: {ours(content, 'fastpath_agreement', share=True)}",
-    ]
+        [
+            ("Eligible tokens", f"{seed(content, 'eligible_types', 'count')} ({seed(content, 'eligible_share', 'share')} of token types)"),
+            ("Token occurrence coverage", f"{seed(content, 'coverage', 'share')} (decided and counted on the same tokens)"),
+            ("Ours, judged: eligible on calibration, counted on test", ours(content, "fastpath_coverage", share=True)),
+            ("Ours, optimism: calibration minus test", ours(content, "fastpath_optimism", share=True)),
+            ("Ours, agreement of the table with the router", ours(content, "fastpath_agreement", share=True)),
+        ],
+    )
 
 
 def _summary(content: ReportContent) -> list[str]:
@@ -128,13 +144,13 @@ def _summary(content: ReportContent) -> list[str]:
             f"  - {judged.criterion.name}: {_interval(judged.estimate, share, 3)}, bound {bound_words(judged.criterion)}: {judged.outcome}"
         )
         lines += [f"    what would settle it: {judged.settle}"] if judged.settle else []
-    return [*lines, f"  {headline(finding)}"]
+    return [*lines, f"  {sentence(finding)}"]
 
 
 def validation_report(content: ReportContent) -> str:
     """validation_report.txt: the seed's layout; where its number differs from ours in kind, both are printed with what they are."""
     parts: Sequence[Sequence[str]] = (
-        [RULE, content.evaluation.facts.get("heading", "VAR Hypothesis Validation"), RULE],
+        _heading(content),
         _frequency(content),
         _correlation(content),
         _entropy(content),
@@ -145,14 +161,11 @@ def validation_report(content: ReportContent) -> str:
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
-def _type_entropies(content: ReportContent) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    stats = content.evaluation.tables.get("routing_stats")
-    if stats is None:
-        return np.empty(0)
-    values = floats(
-        mean_rows({name: stats[name] for name in ("token_id", "layer", "mean_entropy") if name in stats}, "token_id")["mean_entropy"]
-    )
-    return values[np.isfinite(values)]
+def _heading(content: ReportContent) -> list[str]:
+    population = content.evaluation.facts.get("seed_rule", {}).get("population")
+    lines = [RULE, "VAR Hypothesis Validation", RULE, "Unmarked lines: the seed's number, computed as the seed does, single values."]
+    lines += [f"Population of the seed's numbers: {population}."] if population else []
+    return [*lines, "Lines marked 'Ours': mean over MoE layers, held-out test documents, [95% interval]."]
 
 
 def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
@@ -199,7 +212,7 @@ def analysis_summary(content: ReportContent) -> str:
         [name, interval(value, 4), value.unit, f"{value.n_units:,} documents" if value.n_units else ""] for name, value in estimates.items()
     ]
     blocks = [
-        [headline(content.finding)],
+        [sentence(content.finding)],
         aligned(["item", "value"], sizes, [False, False]),
         aligned(["estimate (mean over layers)", "value [95% interval]", "unit", "resampled"], rows, [False] * 4),
         ["Most frequent token types on test documents, mean over layers (entropy in nats)", *_frequent_types(content)],

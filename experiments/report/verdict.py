@@ -33,10 +33,18 @@ def bound_words(criterion: Criterion) -> str:
 
 
 def headline(finding: Finding) -> str:
-    """One sentence: the verdict, the limiting criterion, its estimate with interval, and the bound."""
-    from hypotheses.judge import sentence
-
-    return sentence(finding)
+    """One sentence: the limiting criterion's estimate with its interval, and the bound that the claim needs."""
+    limiting = next((judged for judged in finding.criteria if judged.criterion.name == finding.limiting), None)
+    if limiting is None:
+        return f"The claim has no criterion that could be judged: {finding.reason}."
+    criterion, value = limiting.criterion, limiting.estimate
+    needs = f"the claim needs {bound_words(criterion)} ({criterion.unit})"
+    if value.value is None:
+        return f"{criterion.name} is undefined ({value.reason}); {needs}."
+    number, _, ends = estimate(value, column_for(criterion.unit)).partition(" ")
+    within = f", {value.level:.0%} interval {ends.strip('[]').replace(', ', ' to ')}" if ends else ", without an interval"
+    over = f" over {value.n_units:,} test documents" if value.n_units else ""
+    return f"{criterion.name} is {number}{within}{over}; {needs}."
 
 
 def units_of(value: Estimate) -> str:

@@ -187,7 +187,22 @@ def evaluation(n_layers: int, n_types: int, n_experts: int, top_k: int, seed: in
         "n_documents_per_domain": {"code": 336, "math": 336},
         "n_types_judged": 412,
         "n_tokens": 251_000,
-        "seed_rule": {"rho": rho + 0.2, "p": 0.02, "n_types": 1980, "share": 0.06, "coverage": 0.08},
+        "seed_rule": {
+            "rho": rho + 0.2,
+            "p": 0.02,
+            "n_types": 1980,
+            "share": 0.06,
+            "coverage": 0.08,
+            "eligible_types": 61,
+            "eligible_share": 0.031,
+            "mean_entropy": 1.43,
+            "std_entropy": 0.31,
+            "mean_consistency": 0.52,
+            "top_consistency": 0.44,
+            "zipf_r2": 0.93,
+            "top_coverage": 0.9,
+            "population": "test documents, first MoE layer, every token type seen",
+        },
     }
     return Evaluation(measured, by_layer, tables(rng, n_layers, n_types, n_experts, top_k, rho), facts)
 
