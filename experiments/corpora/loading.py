@@ -9,11 +9,12 @@ from experiments.corpora import files, hub
 from experiments.corpora.document import Corpus, CorpusError, RawDocument
 from experiments.corpora.rules import RULES_VERSION, assemble, id_order, manifest_of
 from experiments.corpora.six_domains import READERS
-from experiments.corpora.stored import read_corpus, write_documents, write_manifest
+from experiments.corpora.stored import read_corpus, write_documents
 from experiments.corpora.wheels import Wheel, fetch, read_lock
 from experiments.progress import Progress
 from experiments.specs import CorpusSpec
 from hypotheses.claim import fingerprint
+from tracking.atomic import write_json
 
 
 def load(spec: CorpusSpec, cache: Path, progress: Progress) -> Corpus:
@@ -31,7 +32,7 @@ def load(spec: CorpusSpec, cache: Path, progress: Progress) -> Corpus:
         corpus = assemble(raw, spec, origin)
         task.advance(len(raw))
     write_documents(documents, corpus.documents)
-    write_manifest(manifest, dict(corpus.manifest))
+    write_json(manifest, corpus.manifest)
     return corpus
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.corpora.stored import replacing
+from tracking.atomic import write_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ class Place:
 
 def save(directory: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, place: Place) -> None:
     """Write the state. Batches are a function of seed and step and the model has no dropout, so there is no random state to keep."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialize
 
     tensors = {}
     for name, parameter in model.named_parameters():
@@ -35,8 +35,7 @@ def save(directory: Path, model: torch.nn.Module, optimizer: torch.optim.Optimiz
         for key in MOMENTS:
             tensors[f"{key}/{name}"] = optimizer.state[parameter][key].contiguous()
     about = {"recipe": place.recipe, "step": str(place.step), "losses": json.dumps(place.losses)}
-    with replacing(directory / NAME) as aside:
-        save_file(tensors, str(aside), metadata=about)
+    write_bytes(directory / NAME, serialize(tensors, metadata=about))
 
 
 def restore(directory: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, recipe: str) -> tuple[int, list[list[float]]]:

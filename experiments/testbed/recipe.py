@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.corpora.document import Corpus
-from experiments.corpora.stored import replacing
 from experiments.specs import TestbedSpec
+from tracking.atomic import write_json
 
 RECIPE_VERSION = 1  # raised when a change of this package changes what is learnt
 
@@ -38,8 +38,7 @@ def claim(out: Path, recipe: Recipe) -> bool:
     elif any(not child.name.startswith(".") for child in out.iterdir()):
         raise TestbedError(f"{out}: holds files but no recipe.json, so it is not a testbed directory; train into an empty one")
     else:
-        with replacing(path) as aside:
-            aside.write_text(json.dumps(recipe, indent=1, sort_keys=True) + "\n")
+        write_json(path, recipe)
     return (out / "training.json").exists()
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.corpora.document import Corpus
-from experiments.corpora.stored import replacing
 from experiments.progress import Progress
 from experiments.specs import TestbedSpec
 from experiments.testbed import checkpoint, tokenizer
@@ -19,6 +17,7 @@ from experiments.testbed.model import build
 from experiments.testbed.recipe import TestbedError, claim, recipe_of
 from experiments.testbed.windows import Windows, cut_into_windows
 from hypotheses.claim import fingerprint
+from tracking.atomic import write_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -104,6 +103,5 @@ def about(model: MixtralForCausalLM) -> dict[str, Any]:
 
 def finish(out: Path, training: dict[str, Any]) -> None:
     """Write training.json, which marks the directory as finished, and drop the resumable state."""
-    with replacing(out / "training.json") as aside:
-        aside.write_text(json.dumps(training, indent=1, allow_nan=False) + "\n")
+    write_json(out / "training.json", training)
     (out / checkpoint.NAME).unlink(missing_ok=True)

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from experiments.testbed.tokenizer import END_ID, PAD_ID
 
-MIN_TOKENS = 16  # a shorter rest of a longer document teaches little and fills its window with padding
-
 Ids = NDArray[np.int64]
 
 
@@ -28,13 +26,16 @@ class Windows:
 
 
 def cut_into_windows(documents: Sequence[Sequence[int]], window: int) -> Windows:
-    """Consecutive windows of each document, closed by the end token; no window holds tokens of two documents."""
+    """Consecutive windows of each document, closed by the end token; no window holds tokens of two documents.
+
+    A document's rest of less than half a window is left out: it would be mostly padding.
+    """
     pieces = []
     for document in documents:
         tokens = [*document, END_ID]
         for start in range(0, len(tokens), window):
             piece = tokens[start : start + window]
-            if start == 0 or len(piece) >= MIN_TOKENS:
+            if start == 0 or len(piece) >= window // 2:
                 pieces.append(piece)
     ids = np.full((len(pieces), window), PAD_ID, dtype=np.int64)
     for row, piece in zip(ids, pieces, strict=True):

@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 
 from experiments.testbed.tokenizer import END_ID, PAD_ID
-from experiments.testbed.windows import MIN_TOKENS, batch, cut_into_windows, spread
+from experiments.testbed.windows import batch, cut_into_windows, spread
 
 
 def test_windows_hold_one_document_each_and_lose_only_short_rests() -> None:
@@ -15,7 +15,6 @@ def test_windows_hold_one_document_each_and_lose_only_short_rests() -> None:
         assert (ids[n:] == PAD_ID).all()
     # 5+1 | 31+1 | 32, rest 1 lost | 32, 19 | 32, 32, rest 7 lost | 32, 32, 27
     assert windows.lengths_W.tolist() == [6, 32, 32, 32, 19, 32, 32, 32, 32, 27]
-    assert MIN_TOKENS == 16
 
 
 def test_domains_take_turns_and_windows_come_once_an_epoch() -> None:
