@@ -70,7 +70,7 @@ def write_bytes(path: Path, content: bytes | memoryview, family: str = "file") -
             _write_aside(aside, memoryview(content), family)
             kill_point(f"{family}.sync")
             os.replace(aside, path)
-        except OSError:
+        except BaseException:  # an interrupt too leaves nothing half written
             aside.unlink(missing_ok=True)
             raise
         kill_point(f"{family}.rename")

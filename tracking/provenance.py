@@ -19,7 +19,8 @@ LIBRARIES = ("moe-assay", "numpy", "scipy", "pyarrow", "numba", "pandas", "polar
              "safetensors", "accelerate", "bitsandbytes", "torchao", "optuna", "mlflow", "matplotlib", "pydantic", "datasets")
 ENVIRONMENT = ("ASSAY_ROOT", "MLFLOW_TRACKING_URI", "MOE_KILL_AT", "CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG",
                "PYTORCH_CUDA_ALLOC_CONF", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "PYTHONHASHSEED",
-               "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "LANG", "LC_ALL", "TZ")  # nothing else of the environment is ever recorded
+               "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE",
+               "TRANSFORMERS_OFFLINE", "LANG", "LC_ALL", "TZ")  # nothing else of the environment is ever recorded
 CHECKPOINT = (".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken")  # what a model and its tokenizer are read from
 SOURCE = Path(__file__).resolve().parent.parent
 SECRET = re.compile(r"(token|secret|password|passwd|api_?key|credential)", re.IGNORECASE)

@@ -120,8 +120,8 @@ class TraceWriter:
 
         if self._manifest.finished and self._manifest.digest:
             return self._manifest.digest
-        if not self._manifest.shards:
-            raise TraceError(f"{self.directory}: no shard was written; a trace needs at least one")
+        if not any(shard.rows for shard in self._manifest.shards.values()):
+            raise TraceError(f"{self.directory}: no row was written; a trace needs at least one")
         trace = StoredTrace.open(self.directory, finished=False)
         digest = TraceDigest(self._meta.layers, self._manifest.columns or [])
         for batch in trace.batches():
