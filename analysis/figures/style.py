@@ -10,6 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 Drawing = ParamSpec("Drawing")
@@ -65,7 +66,7 @@ def drawn(draw: Callable[Drawing, Figure]) -> Callable[Drawing, Figure]:
 
 def canvas(height_in: float, width_in: float = WIDTH_IN) -> Figure:
     """An empty figure with constrained layout, attached to no window and to no pyplot registry."""
-    return Figure(figsize=(width_in, height_in), layout="constrained")
+    return Figure(figsize=(width_in, height_in), layout=ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.05))
 
 
 def letter(axes: Axes, which: str, title: str) -> None:

@@ -37,9 +37,8 @@ def seed_section(content: ReportContent, panels: Sequence[Section]) -> Section |
     seed = content.finding.seed_verdict
     if not seed:
         return None
-    return Section(
-        "seed", "The verdict by the seed's own rule", [*_blocks(panels), pairs_table("seed_verdict", "The seed's rule on these data", seed)]
-    )
+    blocks = _blocks(panels) or [pairs_table("seed_verdict", "The seed's rule on these data", seed)]
+    return Section("seed", "The verdict by the seed's own rule", blocks)
 
 
 def _excluded(content: ReportContent) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,13 @@ from experiments.report.blocks import Block, Listing, Paragraph, Picture, Sectio
 from experiments.report.display import cell
 
 HERE = Path(__file__).parent
+NO_BREAK = "\u00a0"
+BRACKETED = re.compile(r"\[[^\[\]]{1,60}\]|[<>\u2264\u2265] [\u2212\d]")
+
+
+def unbroken(text: str) -> str:
+    """Text in which no line breaks inside an interval in brackets or between a sign and its bound."""
+    return BRACKETED.sub(lambda found: found[0].replace(" ", NO_BREAK), text)
 
 
 def _viewed(block: Block, png: Mapping[str, bytes]) -> dict[str, Any]:
@@ -27,7 +35,7 @@ def _viewed(block: Block, png: Mapping[str, bytes]) -> dict[str, Any]:
             "caption": block.caption,
             "png": base64.b64encode(png[block.name]).decode("ascii"),
         }
-    rows = [[cell(value, column) for value, column in zip(row, block.columns, strict=True)] for row in block.rows]
+    rows = [[unbroken(cell(value, column)) for value, column in zip(row, block.columns, strict=True)] for row in block.rows]
     return {"kind": "table", "name": block.name, "caption": block.caption, "columns": block.columns, "rows": rows, "note": block.note}
 
 
