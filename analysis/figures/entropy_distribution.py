@@ -36,7 +36,8 @@ from analysis.figures.words import percent
 class EntropyDistribution:
     """What the figure shows, for one layer or the mean over layers.
 
-    left, right, share: histogram [H] of `counted`, edges in nats, shares that sum to 1. thresholds_nats: name -> nats, the judged one first.
+    left, right, share: histogram [H] of `counted`, edges in nats, shares that sum to 1.
+    thresholds_nats: name -> nats, the judged one first.
     shares_below: name of a threshold -> share of `counted` below it, with its interval.
     """
 

@@ -29,7 +29,10 @@ class ForestMark:
 
 @dataclass(frozen=True)
 class ForestPanel:
-    """The rows of one criterion. bound: its threshold; passes: the side on which the claim holds; reference: a grey line, such as no change."""
+    """The rows of one criterion.
+
+    bound: its threshold; passes: the side on which the claim holds; reference: a grey line, such as no change.
+    """
 
     title: str
     unit: str

@@ -49,7 +49,8 @@ def figures_of(
 ) -> dict[str, Figure]:
     """The four figures of one layer's table, by file name.
 
-    table: the seed's columns, one row per token type; `frequency`, `mean_entropy` (nats) are needed, `routing_consistency` is drawn if there.
+    table: the seed's columns, one row per token type; `frequency`, `mean_entropy` (nats) are needed,
+    `routing_consistency` is drawn if there.
     n_experts: for ln E; the largest mean entropy stands in for it where None. Raises ValueError on an empty table.
     """
     types = TypeColumns.of(table, "all token types", min_count=1)

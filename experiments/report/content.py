@@ -15,7 +15,8 @@ from hypotheses.claim import Evaluation, Finding
 class TraceFacts:
     """A trace in numbers: what was kept, what was left out, what happened while it was collected.
 
-    n_rows: kept tokens. excluded: tokens left out, by reason ("padding", "special", ...). conformance: verdict and checks of the first batch.
+    n_rows: kept tokens. excluded: tokens left out, by reason ("padding", "special", ...).
+    conformance: verdict and checks of the first batch.
     events: such as halved batches, in order. digest: SHA-256 over the logical columns.
     """
 

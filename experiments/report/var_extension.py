@@ -115,9 +115,9 @@ def sweep_section(content: ReportContent) -> Section | None:
             Picture(
                 "sweep",
                 sweep_overview(points),
-                "a: each point is one setting of the thresholds. Right is more occurrences covered, up is better agreement of the table with the "
-                "router; on the front neither can be had without giving up some of the other. b: which threshold decides whether a setting is among "
-                "the best tenth.",
+                "a: each point is one setting of the thresholds. Right is more occurrences covered, up is better agreement of the "
+                "table with the router; on the front neither can be had without giving up some of the other. b: which threshold "
+                "decides whether a setting is among the best tenth.",
                 "Scatter of sweep trials with the Pareto front, and bars of the thresholds' importances.",
             )
         )
@@ -147,8 +147,8 @@ def fastpath_section(content: ReportContent) -> Section | None:
         )
     variants = effect.get("variants", ())
     words = Paragraph(
-        "For eligible types the lookup table took the router's place, and the router was not evaluated. The change of the model's loss on held-out "
-        "documents is what that costs: above zero is harm. The random table has the same types and weights with experts drawn at random."
+        "For eligible types the lookup table took the router's place, and the router was not evaluated. The change of the model's loss on "
+        "held-out documents is what that costs: above zero is harm. The random table has the same types and weights with experts drawn at random."
     )
     loss = effect.get("baseline_loss_nats")
     sizes = Paragraph(

@@ -92,8 +92,9 @@ def key_picture(content: ReportContent) -> Picture:
     return Picture(
         "frequency_vs_entropy",
         figure,
-        "Each point is a token type (an entry of the vocabulary). Frequency is counted on other documents than entropy. Blue: mean over the types of a "
-        "frequency bin. Grey band: the matched null, in which entropies are exchanged between types inside the same document and position band. "
+        "Each point is a token type (an entry of the vocabulary). Frequency is counted on other documents than entropy. "
+        "Blue: mean over the types of a frequency bin. Grey band: the matched null, in which entropies are exchanged between types inside "
+        "the same document and position band. "
         "Red: the region counted as low entropy; the claim needs frequent types to lie in it." + several,
         "Scatter of token frequency against mean routing entropy: one panel for the mean over layers, one small panel per layer.",
     )
@@ -135,9 +136,9 @@ def entropy_picture(content: ReportContent) -> Picture:
     return Picture(
         "entropy_distribution",
         entropy_distribution(shown),
-        "Routing entropy in nats, mean over layers. a, b: an occurrence counts once; vertical lines are the judged threshold (24% of the entropy of "
-        "an undecided router) and the literal 0.5 in nats and in bits; dots give the share below each, with its 95% interval. "
-        "c: mean over the types of a bin, with the matched null in grey. d: median, quartiles, and 5% to 95% of the types.",
+        "Routing entropy in nats, mean over layers. a, b: an occurrence counts once; vertical lines are the judged threshold (24% of "
+        "the entropy of an undecided router) and the literal 0.5 in nats and in bits; dots give the share below each, with its 95% "
+        "interval. c: mean over the types of a bin, with the matched null in grey. d: median, quartiles, and 5% to 95% of the types.",
         "Four panels: histogram and cumulative distribution of routing entropy, mean entropy by frequency, box plots by frequency range.",
     )
 
@@ -159,9 +160,10 @@ def consistency_picture(content: ReportContent) -> Picture:
     return Picture(
         "routing_consistency",
         routing_consistency(types, means),
-        "How steadily a token type is routed, mean over layers. Modal share is the seed's measure: the share of occurrences that go to the type's most "
-        "frequent expert; it is 1 for a type seen once, whatever the router does. The dashed line is what it would be by chance, for a type of that "
-        "frequency. Collision is free of that bias: the share of experts that two occurrences of the type have in common.",
+        "How steadily a token type is routed, mean over layers. Modal share is the seed's measure: the share of occurrences that go "
+        "to the type's most frequent expert; it is 1 for a type seen once, whatever the router does. The dashed line is what it would "
+        "be by chance, for a type of that frequency. Collision is free of that bias: the share of experts that two occurrences of the "
+        "type have in common.",
         "Four panels: routing consistency against frequency, its distribution, against entropy, and by frequency range.",
     )
 
@@ -209,10 +211,11 @@ def coverage_picture(content: ReportContent, chosen: tuple[float, float] | None 
     return Picture(
         "fastpath_coverage",
         fastpath_coverage(shown),
-        "The fast path routes a token by a lookup table instead of the router, if its type is frequent and its entropy low on calibration documents. "
-        "a: share of types and of occurrences eligible. b: occurrences covered on held-out test documents, which is judged; on the calibration documents "
-        "where eligibility was decided; and by the seed's rule, which decides and counts on the same tokens. c: coverage if the thresholds were others. "
-        "d: what the m most frequent types cover, mean over layers.",
+        "The fast path routes a token by a lookup table instead of the router, if its type is frequent and its entropy low on "
+        "calibration documents. a: share of types and of occurrences eligible. b: occurrences covered on held-out test documents, "
+        "which is judged; on the calibration documents where eligibility was decided; and by the seed's rule, which decides and "
+        "counts on the same tokens. c: coverage if the thresholds were others. d: what the m most frequent types cover, mean over "
+        "layers.",
         "Four panels: eligible shares, coverage with its bound, coverage over a grid of thresholds, cumulative coverage.",
     )
 
@@ -239,8 +242,8 @@ def layers_picture(content: ReportContent) -> Picture | None:
     return Picture(
         "layers",
         layers_overview(series),
-        "Each layer by itself, with its 95% interval. Only the mean over layers (orange) is judged; single layers are exploratory, and with many "
-        "of them some intervals miss their true value by chance.",
+        "Each layer by itself, with its 95% interval. Only the mean over layers (orange) is judged; single layers are exploratory, "
+        "and with many of them some intervals miss their true value by chance.",
         "Small panels of estimates by layer, one per metric.",
     )
 
@@ -261,7 +264,7 @@ def sensitivity_picture(content: ReportContent) -> Picture | None:
     return Picture(
         "rho_by_min_count",
         figure,
-        "The correlation when token types need more or fewer occurrences to count. Rare types have noisy means, which pulls the correlation "
-        "towards zero or turns its sign; the judged cut-off is circled.",
+        "The correlation when token types need more or fewer occurrences to count. Rare types have noisy means, which pulls the "
+        "correlation towards zero or turns its sign; the judged cut-off is circled.",
         "Correlation with interval against the smallest count, over numbers of types.",
     )

@@ -72,8 +72,8 @@ def overview(content: ReportContent) -> Section:
     picture = Picture(
         "criteria_overview",
         forest(panels),
-        "Each criterion against its bound (red). The claim holds on the green side: a criterion is "
-        "supported when the whole blue interval lies in the green. Open diamonds are point values without an interval.",
+        "Each criterion against its bound (red). The claim holds on the green side: a criterion is supported when the whole blue "
+        "interval lies in the green. Open diamonds are point values without an interval.",
         "One panel per criterion: interval, bound, null and the seed's values.",
     )
     return Section("criteria-overview", "Criteria at a glance", [picture], "overview")
@@ -232,10 +232,10 @@ def seed_panel(content: ReportContent) -> Section:
         blocks.append(Table("seed_rule", "The seed's criteria on these data", [Column("outcome"), Column("criterion")], rows))
     blocks.append(
         Paragraph(
-            "How it differs: the seed compares point values with the bounds and answers yes or no; it counts frequency and entropy on the same tokens, "
-            "takes every type however rare, and decides eligibility on the tokens that it then counts. Its p-value gets small with many types even for a "
-            "correlation near zero. We compare whole intervals over documents, take frequencies and eligibility from other documents, and may answer that "
-            "the data do not settle it.",
+            "How it differs: the seed compares point values with the bounds and answers yes or no; it counts frequency and entropy on "
+            "the same tokens, takes every type however rare, and decides eligibility on the tokens that it then counts. Its p-value "
+            "gets small with many types even for a correlation near zero. We compare whole intervals over documents, take frequencies "
+            "and eligibility from other documents, and may answer that the data do not settle it.",
             "note",
         )
     )

@@ -49,7 +49,8 @@ def _save_tables(sections: Sequence[Section], directory: Path) -> None:
 def write(run_directory: Path, content: ReportContent) -> Path:
     """Write report/ and figures/ of a run; return the path of report.html.
 
-    Report and figures depend on `content` alone, so that writing twice gives the same bytes. Raises OSError if the directory cannot be written.
+    Report and figures depend on `content` alone, so that writing twice gives the same bytes.
+    Raises OSError if the directory cannot be written.
     """
     module = panel_module(content.finding.hypothesis)
     make = content.panels or (module.panels if module else None)

@@ -11,7 +11,7 @@ import pytest
 
 from analysis.estimate import Estimate
 from analysis.trace import LayerMeta, TraceMeta
-from experiments.report import ReportContent, TraceFacts
+from experiments.report import ReportContent, TraceFacts, write
 from hypotheses.claim import Evaluation, Finding
 from hypotheses.h01_var import VAR
 from hypotheses.judge import judge
@@ -342,3 +342,11 @@ def make_estimates():
 @pytest.fixture
 def content_of():
     return of_evaluation
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """A run directory with a whole report of two layers."""
+    directory = tmp_path_factory.mktemp("run")
+    write(directory, content(n_layers=2, n_types=300))
+    return directory
