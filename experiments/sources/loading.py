@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from experiments.declaration import SourceSpec
 
+HUB_SECONDS = 10.0
 UNSAFE = (".bin", ".pt", ".pth", ".ckpt")
 DTYPES = {"float32": "float32", "fp32": "float32", "bfloat16": "bfloat16", "bf16": "bfloat16", "float16": "float16", "fp16": "float16"}
 CONVERT = ("python -c \"from transformers import AutoModelForCausalLM as A; "
@@ -25,12 +28,15 @@ CONVERT = ("python -c \"from transformers import AutoModelForCausalLM as A; "
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was found: where, its config, and its revision (commit, or SHA-256 over its files)."""
+    """A checkpoint that was found: where, its config, and its revision (commit, or SHA-256 over its files).
+
+    fetch: how to ask transformers for the rest of it, so that every file is of one commit.
+    """
 
     name: str
     config: Any
     revision: str
-    local: bool
+    fetch: Mapping[str, Any]
 
 
 def locate(spec: SourceSpec, progress: Progress | None = None) -> Checkpoint:
@@ -38,13 +44,47 @@ def locate(spec: SourceSpec, progress: Progress | None = None) -> Checkpoint:
     directory = Path(spec.model).expanduser()
     if directory.is_dir():
         _require_safetensors(directory)
-        return Checkpoint(str(directory), _config(str(directory), None), _files_digest(directory, progress or Silent()), True)
+        fetch: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        return Checkpoint(str(directory), _config(str(directory), fetch), _files_digest(directory, progress or Silent()), fetch)
     if directory.exists() or spec.model.startswith(("/", "./", "../", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", spec.model):
         raise SourceError(f"model {spec.model!r}: no such checkpoint directory; give a directory with config.json and *.safetensors, "
                           "or a Hugging Face id such as mistralai/Mixtral-8x7B-v0.1")
-    config = _config(spec.model, spec.revision)
-    commit = getattr(config, "_commit_hash", None) or spec.revision
-    return Checkpoint(spec.model, config, str(commit or "unknown"), False)
+    commit = _hub_commit(spec.model, spec.revision)
+    pinned = commit or _cached_commit(spec.model, spec.revision or "main")
+    fetch = {"revision": pinned, "local_files_only": commit is None, "trust_remote_code": False}
+    return Checkpoint(spec.model, _config(spec.model, fetch), pinned, fetch)
+
+
+def _cached_commit(name: str, revision: str) -> str:
+    """The commit of `revision` in the local cache; `revision` itself, if the cache has none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(path).parent.name if isinstance(path, str) else revision
+
+
+def _hub_commit(name: str, revision: str | None) -> str | None:
+    """The commit that `revision` of a hub repository stands for; None if the hub cannot be reached and only the cache can answer."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        found = HfApi().model_info(name, revision=revision, timeout=HUB_SECONDS)
+    except HfHubHTTPError as error:
+        raise SourceError(f"model {name!r}: the Hugging Face hub has no such model for you ({_first_line(error)}); check id and revision, "
+                          "and run `hf auth login` for a gated one") from error
+    except Exception:  # whichever HTTP library is in use has its own kinds of "no network"
+        return None
+    files = [file.rfilename for file in found.siblings or []]
+    if files and not any(file.endswith(".safetensors") for file in files):
+        unsafe = ", ".join(file for file in files if file.endswith(UNSAFE)) or "other files"
+        raise SourceError(f"model {name!r}: it has no *.safetensors, only {unsafe}; pickles are not read. "
+                          f"Convert once: {CONVERT.format(there=name)}")
+    return found.sha
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _require_safetensors(directory: Path) -> None:
@@ -59,13 +99,13 @@ def _require_safetensors(directory: Path) -> None:
     raise SourceError(f"{directory}: no *.safetensors file; the weights are missing")
 
 
-def _config(name: str, revision: str | None) -> Any:
+def _config(name: str, fetch: Mapping[str, Any]) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(name, revision=revision or "main", trust_remote_code=False)
+        return AutoConfig.from_pretrained(name, **fetch)
     except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = _first_line(error)
         if Path(name).is_dir():
             raise SourceError(f"{name}/config.json: {first}; its model_type must be one that transformers knows "
                               "(remote code is never run)") from error
@@ -126,31 +166,34 @@ def dtype_of(name: str, config: Any) -> torch.dtype:
     return found
 
 
-def load_tokenizer(checkpoint: Checkpoint, spec: SourceSpec) -> Any:
+def load_tokenizer(checkpoint: Checkpoint) -> Any:
     """The checkpoint's tokenizer."""
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint.name, revision=spec.revision or "main", trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.name, **checkpoint.fetch)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise SourceError(f"{checkpoint.name}: its tokenizer cannot be loaded ({str(error).strip().splitlines()[0]}); "
+        raise SourceError(f"{checkpoint.name}: its tokenizer cannot be loaded ({_first_line(error)}); "
                           "the directory needs tokenizer.json and tokenizer_config.json") from error
     tokenizer.model_max_length = int(1e30)  # documents are cut by the batch plan, which counts what it cuts
     return tokenizer
 
 
-def load_model(checkpoint: Checkpoint, spec: SourceSpec, dtype: torch.dtype, **options: Any) -> Any:
+def load_model(checkpoint: Checkpoint, dtype: torch.dtype, **options: Any) -> Any:
     """The model in evaluation mode, weights from safetensors only."""
     from safetensors import SafetensorError
+    from transformers.utils import logging
 
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model = model_class(checkpoint.config).from_pretrained(
-            checkpoint.name, revision=spec.revision or "main", dtype=dtype, use_safetensors=True, trust_remote_code=False, **options)
+            checkpoint.name, dtype=dtype, use_safetensors=True, **checkpoint.fetch, **options)
     except (SafetensorError, OSError) as error:
-        raise SourceError(f"{checkpoint.name}: its weights cannot be read ({str(error).strip().splitlines()[0]}); only whole "
+        raise SourceError(f"{checkpoint.name}: its weights cannot be read ({_first_line(error)}); only whole "
                           f"safetensors files are read. Convert once: {CONVERT.format(there=checkpoint.name)}") from error
     except RuntimeError as error:
-        raise SourceError(f"{checkpoint.name}: the weights do not fit its config ({str(error).strip().splitlines()[0]}); "
+        raise SourceError(f"{checkpoint.name}: the weights do not fit its config ({_first_line(error)}); "
                           "download the checkpoint again") from error
     model.eval()
     return model.requires_grad_(False)

@@ -83,11 +83,11 @@ def open_model(spec: SourceSpec, progress: Progress) -> OpenedModel:
     for site in choose_layers(sites, spec.layers):
         decoder_for(site.module)
     _require_room(spec, checkpoint, shape, dtype, device)
-    tokenizer = load_tokenizer(checkpoint, spec)
+    tokenizer = load_tokenizer(checkpoint)
     with progress.stage("load model"):
         if spec.quantize is None:
-            return _checked(spec, checkpoint, load_model(checkpoint, spec, dtype, device_map={"": str(device)}), tokenizer, device, None)
-        model, quantisation = quantised_model(checkpoint, spec, dtype, device, shape)
+            return _checked(spec, checkpoint, load_model(checkpoint, dtype, device_map={"": str(device)}), tokenizer, device, None)
+        model, quantisation = quantised_model(checkpoint, str(spec.quantize), dtype, device, shape)
         try:
             return _checked(spec, checkpoint, model, tokenizer, device, quantisation)
         except (RuntimeError, TypeError, AttributeError) as error:

@@ -21,7 +21,6 @@ from experiments.sources.memory import is_expert
 if TYPE_CHECKING:
     import torch
 
-    from experiments.declaration import SourceSpec
     from experiments.sources.loading import Checkpoint
 
 LEAST_SHARE = 0.95
@@ -49,10 +48,9 @@ def expert_matrices(model: Any) -> list[str]:
             if is_expert(name) and parameter.dim() >= 2 and not name.endswith(("bias", "_scales"))]
 
 
-def quantised_model(checkpoint: Checkpoint, spec: SourceSpec, dtype: torch.dtype, device: torch.device,
+def quantised_model(checkpoint: Checkpoint, quantize: str, dtype: torch.dtype, device: torch.device,
                     shape: Any) -> tuple[Any, Quantisation]:
     """The model with at least 95 % of its expert weights quantised and its routers as they were; `shape` is the model on meta."""
-    quantize = str(spec.quantize)
     version = require_package(quantize)
     if (already := getattr(checkpoint.config, "quantization_config", None)) is not None:
         method = already.get("quant_method") if isinstance(already, dict) else getattr(already, "quant_method", already)
@@ -61,9 +59,9 @@ def quantised_model(checkpoint: Checkpoint, spec: SourceSpec, dtype: torch.dtype
     before = sum(parameter.numel() for name, parameter in shape.named_parameters() if is_expert(name))
     try:
         if quantize == "8bit":
-            model, method = _int8(checkpoint, spec, dtype, device, names), "torchao int8 weight-only, one scale per row"
+            model, method = _int8(checkpoint, dtype, device, names), "torchao int8 weight-only, one scale per row"
         else:
-            model, method = _nf4(checkpoint, spec, dtype, device, names), "bitsandbytes nf4, dequantised once per forward pass"
+            model, method = _nf4(checkpoint, dtype, device, names), "bitsandbytes nf4, dequantised once per forward pass"
     except (NotImplementedError, TypeError, AttributeError, AssertionError) as error:
         raise SourceError(f'quantize = "{quantize}" does not work for {type(shape).__name__}: {str(error).strip().splitlines()[0]}; '
                           "leave quantize out") from error
@@ -79,22 +77,22 @@ def quantised_model(checkpoint: Checkpoint, spec: SourceSpec, dtype: torch.dtype
         "experts_implementation": getattr(model.config, "_experts_implementation", None)})
 
 
-def _int8(checkpoint: Checkpoint, spec: SourceSpec, dtype: torch.dtype, device: torch.device, names: list[str]) -> Any:
+def _int8(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, names: list[str]) -> Any:
     from torchao.quantization import FqnToConfig, Int8WeightOnlyConfig
     from transformers import TorchAoConfig
 
     # grouped_mm transposes the weights, which torchao's int8 tensor cannot; eager experts slice them.
     rule = Int8WeightOnlyConfig(version=2)
     config = TorchAoConfig(FqnToConfig(dict.fromkeys(names, rule)))
-    return load_model(checkpoint, spec, dtype, device_map={"": str(device)}, quantization_config=config, experts_implementation="eager")
+    return load_model(checkpoint, dtype, device_map={"": str(device)}, quantization_config=config, experts_implementation="eager")
 
 
-def _nf4(checkpoint: Checkpoint, spec: SourceSpec, dtype: torch.dtype, device: torch.device, names: list[str]) -> Any:
+def _nf4(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, names: list[str]) -> Any:
     import torch
     from bitsandbytes.nn.parametrize import replace_parameter_4bit
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    model = load_model(checkpoint, spec, dtype, device_map={"": "cpu"})
+    model = load_model(checkpoint, dtype, device_map={"": "cpu"})
     for name in names:
         path, _, last = name.rpartition(".")
         module = model.get_submodule(path)

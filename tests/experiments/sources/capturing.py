@@ -38,7 +38,8 @@ class Shelf:
 
 
 def opened(directory: Path, **spec: Any) -> HuggingFaceSource:
-    return HuggingFaceSource.open(SourceSpec(model=str(directory), device="cpu", **{"batch_size": 4, "documents_per_shard": 6, **spec}), Silent())
+    asked = {"batch_size": 4, "documents_per_shard": 6, **spec}
+    return HuggingFaceSource.open(SourceSpec(model=str(directory), device="cpu", **asked), Silent())
 
 
 def documents(source: HuggingFaceSource, texts: Sequence[str] = TEXTS) -> list[TokenDocument]:

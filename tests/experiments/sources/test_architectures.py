@@ -40,7 +40,8 @@ def compare(source: Any, architecture: str, shelf: Shelf) -> None:
         for index, layer in enumerate(source.meta.layers):
             want = expected(source, architecture, document, layer.key)
             np.testing.assert_array_equal(batch.ids[index][rows], want.ids, err_msg=f"{layer.key} of {document.id}")
-            assert batch.weights is not None and batch.entropy_nats is not None and batch.simpson is not None and batch.top1_prob is not None
+            assert batch.weights is not None and batch.entropy_nats is not None
+            assert batch.simpson is not None and batch.top1_prob is not None
             np.testing.assert_allclose(batch.weights[index][rows], want.weights, rtol=2e-3, atol=1e-5)
             np.testing.assert_allclose(batch.entropy_nats[index, rows], want.entropy_nats, rtol=2e-4, atol=1e-5)
             np.testing.assert_allclose(batch.simpson[index, rows], (want.q**2).sum(axis=1), rtol=2e-4, atol=1e-6)
@@ -101,14 +102,15 @@ def test_switch_keeps_the_choice_and_marks_what_capacity_dropped(checkpoints: An
 def test_every_row_has_a_decision_in_both_stacks(checkpoints: Any) -> None:
     source, shelf = opened(checkpoints("switch")), Shelf()
     report = source.collect(documents(source), shelf, Silent())
-    assert report.rows == sum(len(batch) for batch in shelf.shards.values()) == sum(len(ids) for batch in shelf.shards.values() for ids in batch.ids[:1])
+    assert report.rows == sum(len(batch) for batch in shelf.shards.values())
+    assert all(len(ids) == len(batch) for batch in shelf.shards.values() for ids in batch.ids)
     assert report.n_special == len(documents(source)) + 2  # one </s> after each document, and <s>, </s> inside the seventh
 
 
 def test_attention_routers_are_left_out_and_said_so(checkpoints: Any) -> None:
     source = opened(checkpoints("jetmoe"))
     assert [layer.key for layer in source.meta.layers] == ["model.layers.0.mlp.router", "model.layers.1.mlp.router"]
-    assert source.meta.details["routers_left_out"] == ["model.layers.0.self_attention.experts.router", "model.layers.1.self_attention.experts.router"]
+    assert source.meta.details["routers_left_out"] == [f"model.layers.{n}.self_attention.experts.router" for n in (0, 1)]
 
 
 def test_nllb_is_refused_by_name(checkpoints: Any) -> None:

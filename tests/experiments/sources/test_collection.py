@@ -16,8 +16,8 @@ from experiments.sources.errors import RoutingFault, SourceError
 from experiments.sources.huggingface import HuggingFaceSource, is_out_of_memory
 from tests.experiments.sources import tiny_checkpoints
 from tests.experiments.sources.capturing import Shelf, documents, opened, rows_of
-from tracking.traces import StoredTrace
 from tracking.trace_writer import TraceWriter
+from tracking.traces import StoredTrace
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,8 @@ def test_other_errors_are_not_taken_for_memory() -> None:
     assert is_out_of_memory(MemoryError())
 
 
-@pytest.mark.parametrize(("position", "layer", "expert", "value"), [(0, 0, 3, float("nan")), (2, 1, 0, float("inf")), (21, 1, 7, float("-inf"))])
+@pytest.mark.parametrize(("position", "layer", "expert", "value"),
+                         [(0, 0, 3, float("nan")), (2, 1, 0, float("inf")), (21, 1, 7, float("-inf"))])
 def test_a_logit_that_is_not_finite_is_named(mixtral: Path, position: int, layer: int, expert: int, value: float) -> None:
     source, shelf = opened(mixtral, batch_size=1, documents_per_shard=1), Shelf()
     asked = next(document for document in documents(source) if document.id == "doc-0")
@@ -154,7 +155,8 @@ def test_a_logit_that_is_not_finite_is_named(mixtral: Path, position: int, layer
 
     source.opened.sites[layer].module.register_forward_hook(inject)
     key = source.meta.layers[layer].key
-    text = rf"shard {shard.number}: document 'doc-0' \(number 0\), token {position} .*layer {key}, expert {expert}: the router logit .* not finite"
+    text = (rf"shard {shard.number}: document 'doc-0' \(number 0\), token {position} .*"
+            rf"layer {key}, expert {expert}: the router logit .* not finite")
     with pytest.raises(RoutingFault, match=text):
         source.collect(documents(source), shelf, Silent())
     assert shard.number not in shelf.shards
@@ -182,8 +184,9 @@ def _twice(ids: torch.Tensor, _logits: torch.Tensor) -> None:
     ids[1, 1] = ids[1, 0]
 
 
-@pytest.mark.parametrize(("change", "says"), [(_swap_one, "scores higher than a chosen one"), (_beyond, r"expert id 8, but the router scores 8 experts "
-                                              r"\(off by one\?\)"), (_twice, "is chosen twice")])
+@pytest.mark.parametrize(("change", "says"), [(_swap_one, "scores higher than a chosen one"),
+                                              (_beyond, r"expert id 8, but the router scores 8 experts \(off by one\?\)"),
+                                              (_twice, "is chosen twice")])
 def test_ids_that_cannot_be_true_are_refused(mixtral: Path, change: Any, says: str) -> None:
     source = opened(mixtral)
     _spoil(source, change)
@@ -213,7 +216,7 @@ def test_long_documents_are_cut_and_counted(mixtral: Path) -> None:
 
 def test_documents_without_content_have_no_rows(mixtral: Path) -> None:
     source, shelf = opened(mixtral), Shelf()
-    given = [TokenDocument(0, "empty", "d", "test", ()), TokenDocument(1, "special", "d", "test", (0, 1)), TokenDocument(2, "full", "d", "test", (9, 8))]
+    given = [TokenDocument(n, f"d{n}", "d", "test", tokens) for n, tokens in enumerate([(), (0, 1), (9, 8)])]
     report = source.collect(given, shelf, Silent())
     assert report.empty == (0, 1) and shelf.documents == {0: [2, 0, 1]} and report.rows == 2
     with pytest.raises(SourceError, match="no document with a countable token"):
@@ -238,8 +241,8 @@ def test_layers_can_be_chosen(mixtral: Path) -> None:
 def test_bfloat16_ties_pass_and_are_counted(mixtral: Path, tmp_path: Path) -> None:
     directory = tiny_checkpoints.save("olmoe", tmp_path, dtype=torch.bfloat16)
     source, shelf = opened(directory), Shelf()
-    report = source.collect(documents(source) + [TokenDocument(100 + n, f"more-{n}", "d", "test", tuple(range(3 + n, 200 + n))) for n in range(8)],
-                            shelf, Silent())
+    more = [TokenDocument(100 + n, f"more-{n}", "d", "test", tuple(range(3 + n, 200 + n))) for n in range(8)]
+    report = source.collect(documents(source) + more, shelf, Silent())
     assert source.meta.details["dtype"] == "bfloat16"
     assert any(share > 0 for share in report.first_choice_tied.values())
     for batch in shelf.shards.values():
