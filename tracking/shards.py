@@ -5,11 +5,14 @@ T token (row), L MoE layer, K slot in the top-k. Little-endian.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,10 +135,22 @@ def _fixed(array_TK: NDArray[Any]) -> pa.FixedSizeBinaryArray:
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(k * array_TK.itemsize), n_rows, [None, pa.py_buffer(array_TK)])
 
 
+def footer_sha256(file: BinaryIO) -> str:
+    """SHA-256 of a Parquet file's footer, which page checksums do not cover: a flipped bit in it can make levels read as values.
+
+    A file too short to have one gives the digest of what there is.
+    """
+    n_bytes = file.seek(0, os.SEEK_END)
+    file.seek(max(0, n_bytes - 8))
+    (length,) = struct.unpack("<I", file.read(4).ljust(4, b"\0"))
+    file.seek(max(0, n_bytes - 8 - length))
+    return hashlib.sha256(file.read()).hexdigest()
+
+
 def read_batches(path: Path, layers: Sequence[LayerMeta], chosen: Sequence[int], families: Sequence[str]) -> Iterator[TraceBatch]:
     """Rows of a shard, one batch per row group, with the chosen layers and column families only; page checksums are verified.
 
-    Raises TraceError for what pyarrow refuses.
+    Raises TraceError for what pyarrow refuses. The footer is the caller's to check.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

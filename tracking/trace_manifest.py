@@ -30,8 +30,12 @@ class ListedFile:
 
 @dataclass(frozen=True)
 class ListedShard(ListedFile):
-    """A whole shard. documents and rows_of: each document in it, with its number of rows (0: nothing of it was kept)."""
+    """A whole shard. documents and rows_of: each document in it, with its number of rows (0: nothing of it was kept).
 
+    footer_sha256: of the Parquet footer, checked at every reading.
+    """
+
+    footer_sha256: str
     number: int
     rows: int
     documents: tuple[int, ...]

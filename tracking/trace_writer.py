@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from analysis.trace import DocumentRow, TraceBatch, TraceError, TraceMeta
 from tracking import trace_manifest
 from tracking.atomic import PART, StorageError, storage_errors, sync_directory, write_bytes
 from tracking.kill_points import announce
-from tracking.shards import canonical, columns_of, encode
+from tracking.shards import canonical, columns_of, encode, footer_sha256
 from tracking.signals import deferred, pause_point
 from tracking.trace_checks import check_batch
 from tracking.trace_digest import TraceDigest
@@ -98,8 +99,8 @@ class TraceWriter:
             write_bytes(self.directory / name, content, "shard")
             self._manifest.columns = columns
             self._manifest.shards[number] = ListedShard(
-                name, len(content), hashlib.sha256(content).hexdigest(), number, len(rows), tuple(sorted(documents)),
-                tuple(counts.tolist()), self._manifest.sequence + 1)
+                name, len(content), hashlib.sha256(content).hexdigest(), footer_sha256(io.BytesIO(content)), number, len(rows),
+                tuple(sorted(documents)), tuple(counts.tolist()), self._manifest.sequence + 1)
             self._save()
         self._owner |= dict.fromkeys(documents, number)
         pause_point()

@@ -13,7 +13,7 @@ import numpy as np
 
 from analysis.trace import SPLITS, DocumentRow, TraceBatch, TraceError, TraceMeta
 from tracking import trace_manifest
-from tracking.shards import FAMILIES, chosen_rows, read_batches
+from tracking.shards import FAMILIES, chosen_rows, footer_sha256, read_batches
 from tracking.trace_digest import TraceDigest
 from tracking.trace_manifest import ListedShard, Manifest
 from tracking.trace_meta import meta_from_json, read_documents
@@ -123,10 +123,14 @@ class StoredTrace:
     def _read(self, shard: ListedShard, chosen: Sequence[int], families: Sequence[str]) -> Iterator[TraceBatch]:
         path, n_rows = self.directory / shard.name, 0
         try:
+            with path.open("rb") as file:
+                footer = footer_sha256(file)
+            if footer != shard.footer_sha256:
+                raise TraceError(f"{path}: expected a footer with sha256 {shard.footer_sha256}, found {footer}")
             for batch in read_batches(path, self._meta.layers, chosen, families):
                 n_rows += len(batch)
                 yield batch
-        except TraceError as error:
+        except (TraceError, OSError) as error:
             raise TraceError(f"{error}; {trace_manifest.remedy(self.directory)}") from error
         if n_rows != shard.rows:
             raise TraceError(f"{path}: expected {shard.rows} rows, found {n_rows}; {trace_manifest.remedy(self.directory)}")
