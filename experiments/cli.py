@@ -18,11 +18,11 @@ ALIASES = {
     "--quantize": "source.quantize",
     "--device": "source.device",
     "--layers": "source.layers",
-    "--num-samples": "collection.documents",
+    "--num-samples": "corpus.num_samples",
     "--dataset": "corpus.name",
     "--corpus-path": "corpus.path",
-    "--frequency-threshold": "thresholds.frequency_threshold",
-    "--entropy-threshold": "thresholds.entropy_threshold",
+    "--frequency-threshold": "analysis.frequency_threshold",
+    "--entropy-threshold": "analysis.entropy_threshold",
     "--seed": "seed",
 }
 ALIAS_HELP = {
@@ -30,7 +30,7 @@ ALIAS_HELP = {
     "--layers": "MoE layers to capture, such as 0,3,7",
     "--quantize": "8bit or 4bit: the experts, really, or refused",
     "--dataset": "six_domains, jsonl, parquet, text, or datasets",
-    "--entropy-threshold": "with its unit: '0.5 nats', '0.72 bits', '0.24 normalised'",
+    "--entropy-threshold": "with its unit: '0.5 nats at 8 experts', '0.72 bits at 8 experts', '0.24 of ln E'",
 }
 
 
@@ -118,7 +118,7 @@ def dispatch(arguments: argparse.Namespace) -> int:
         case "list":
             return commands.show(root())
         case "check":
-            return commands.check(root())
+            return commands.check()
         case "register":
             return commands.register(root(), arguments.hypothesis)
         case "doctor":

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypotheses
-from experiments import ledger
 from experiments.declaration import Experiment
 from hypotheses import register as entries
 from hypotheses.claim import Hypothesis, fingerprint
+from tracking import ledger
 
 if TYPE_CHECKING:
     from hypotheses.register import Register

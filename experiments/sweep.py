@@ -137,7 +137,7 @@ def sweep(question: SweepQuestion, space: SweepSpace, directory: Path, progress:
     reason = _shortfall(defined, chosen, n_asked, space)
     confirmed = dict(question.confirm(chosen)) if question.confirm and chosen else {}
     outcome = SweepOutcome(space, len(cells), int((~defined).sum()), _trial_rows(table, front), importances, chosen,
-                           reason, confirmed, _optimism(chosen, confirmed))
+                           reason, confirmed, optimism(chosen, confirmed))
     write_json(directory / OUTCOME_FILE, to_json(outcome))
     return outcome
 
@@ -212,7 +212,7 @@ def _trial_rows(table: TrialTable, front: NDArray[np.int64]) -> tuple[dict[str, 
                  for row, number in enumerate(table.number))
 
 
-def _optimism(chosen: SweepPoint | None, confirmed: Mapping[str, Estimate]) -> dict[str, Estimate]:
+def optimism(chosen: SweepPoint | None, confirmed: Mapping[str, Estimate]) -> dict[str, Estimate]:
     """Calibration minus test; the interval is the test estimate's, the chosen calibration value being a fixed number by then."""
     differences = {}
     for name, test in confirmed.items():

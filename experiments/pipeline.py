@@ -1,0 +1,136 @@
+"""A run from declaration to report: stages in order, a finished one is skipped, and MLflow follows as a projection."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hypotheses
+from experiments import registration
+from experiments.declaration import Experiment, resolved
+from experiments.progress import Progress
+from experiments.stages import analyse, collect, controls, corpus, judge, lookup, model, publish, report, sweep
+from experiments.stages.context import Context
+from hypotheses.claim import fingerprint
+from tracking.atomic import write_json
+from tracking.run import Run
+
+if TYPE_CHECKING:
+    from hypotheses.claim import Finding
+
+
+@dataclass(frozen=True)
+class StageOf:
+    """One stage: `work` returns remarks; `outputs` are patterns of the files that must stay as they are; `after`: whose remarks it depends on.
+
+    publishes: whether MLflow is brought up to date when it ends. defers: a signal waits for the end of the shard in hand.
+    """
+
+    name: str
+    work: Callable[[Context], Mapping[str, Any]]
+    outputs: tuple[str, ...]
+    after: tuple[str, ...]
+    publishes: bool = False
+    defers: bool = False
+
+
+STAGES = (
+    StageOf("corpus", corpus.run, ("corpus/manifest.json",), ()),
+    StageOf("model", model.run, ("training.json",), ("corpus",)),
+    StageOf("collect", collect.run, ("trace/collection.json", "frequency/*"), ("corpus", "model"), publishes=True, defers=True),
+    StageOf("sweep", sweep.run, ("sweep/sweep.json", "sweep/grid.npz"), ("collect",)),
+    StageOf("analyse", analyse.run, ("analysis/*/evaluation.json", "analysis/*/tables/*", "routing_stats.*"), ("collect",)),
+    StageOf("confirm", sweep.confirm, ("sweep/confirmed.json",), ("sweep", "analyse")),
+    StageOf("controls", controls.run, ("controls/*/*/evaluation.json",), ("collect", "analyse")),
+    StageOf("lookup", lookup.run, ("fastpath/*",), ("analyse",)),
+    StageOf("judge", judge.run, ("findings.json",), ("analyse", "controls"), publishes=True),
+    StageOf("report", report.run, ("report/report.html", "report/report.md"), ("judge", "confirm", "lookup")),
+)
+
+
+def declaration_of(experiment: Experiment) -> dict[str, Any]:
+    """What a run is bound to: the resolved experiment and the protocol; a change of either is another run."""
+    claims = [hypotheses.find(name) for name in experiment.hypotheses]
+    return {"experiment": resolved(experiment), "protocol": registration.protocol(experiment, claims)}
+
+
+def run_name(experiment: Experiment) -> str:
+    """Experiment, profile, and the first digits of the declaration's fingerprint."""
+    return f"{experiment.name}-{experiment.profile}-{fingerprint(declaration_of(experiment))[:8]}"
+
+
+def execute(experiment: Experiment, root: Path, progress: Progress, *, name: str | None = None, new: bool = False) -> tuple[Path, list[Finding]]:
+    """Do every stage that is not done; return the run directory and its findings.
+
+    Raises whatever a stage refuses with; what was finished before stays, and the same call goes on from there.
+    """
+    from hypotheses.findings import findings_from_json
+
+    _before_anything(experiment)
+    with Run.open(root, name or run_name(experiment), declaration_of(experiment), new=new) as run:
+        context = Context(experiment, run.directory, root, progress)
+        _log_protocol(context, run)
+        for stage in STAGES:
+            _do(stage, context, run)
+        run.finish()
+        publish.publish(context, run, final=True)
+        return run.directory, list(findings_from_json((run.directory / "findings.json").read_text(encoding="utf-8")))
+
+
+def _before_anything(experiment: Experiment) -> None:
+    """Refuse a model that is not there before a run directory exists."""
+    if not experiment.source.is_testbed:
+        from experiments.sources.loading import locate
+
+        locate(experiment.source)
+
+
+def _log_protocol(context: Context, run: Run) -> None:
+    """Keep and publish the protocol's fingerprint with its time, before any test document is read; a resumed run keeps the first."""
+    path = context.directory / "protocol.json"
+    protocol = run.declaration["protocol"]
+    if not path.exists():
+        write_json(path, {"fingerprint": fingerprint(protocol), "logged": datetime.now(UTC).isoformat(timespec="seconds"), "protocol": protocol})
+        publish.publish(context, run)
+
+
+def _do(stage: StageOf, context: Context, run: Run) -> None:
+    before = {name: run.state.stages[name].remarks for name in stage.after}
+    inputs = fingerprint({"declaration": run.declaration, "before": before})
+    faults = _trace_faults(context) if stage.name == "collect" else ()
+    if not run.needs(stage.name, inputs, faults):
+        return
+    print(f"{stage.name} ...", file=sys.stderr)
+    if stage.name == "analyse":
+        _open_test_split(context, run)
+    with run.stage(stage.name, inputs, defers=stage.defers) as under_way:
+        under_way.remarks = dict(stage.work(context))
+        for pattern in stage.outputs:
+            for path in sorted(context.directory.glob(pattern)):
+                if path.is_file():
+                    under_way.output(path)
+    if stage.publishes:
+        publish.publish(context, run)
+
+
+def _trace_faults(context: Context) -> tuple[str, ...]:
+    """What is wrong with the shards of a trace that an earlier attempt finished."""
+    from analysis.trace import TraceError
+    from tracking.traces import StoredTrace
+
+    if not (context.directory / "trace" / "manifest.json").exists():
+        return ()
+    try:
+        return StoredTrace.open(context.directory / "trace").faults()
+    except TraceError as error:
+        return (str(error),)
+
+
+def _open_test_split(context: Context, run: Run) -> None:
+    """Enter the look at the test documents into the ledger before it happens."""
+    documents = str(run.state.stages["corpus"].remarks["sha256"])
+    registration.open_test_split(context.experiment, run.name, context.root, documents, datetime.now(UTC))

@@ -1,0 +1,46 @@
+"""Collect: routing of calibration and test documents into the trace store; type counts of the documents that are not judged."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from typing import Any
+
+import numpy as np
+
+from analysis.trace import DocumentRow
+from experiments.collection import TypeCounts, routed_documents, type_counts
+from experiments.evaluation_files import plain
+from experiments.stages.context import Context
+from tracking.atomic import write_bytes, write_json
+
+TYPE_COUNTS = "frequency/type_counts.npz"
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Collect what is not collected yet; a document is never counted twice."""
+    from tracking.traces import TraceWriter
+
+    source = context.source
+    _keep_type_counts(context)
+    documents = routed_documents(context.corpus, source)
+    rows = [DocumentRow(one.document, one.id, one.domain, one.split) for one in documents]
+    writer = TraceWriter.create_or_resume(context.directory / "trace", source.meta, rows)
+    report = source.collect(documents, writer, context.progress)
+    writer.finish()
+    write_json(context.directory / "trace" / "collection.json", plain(dataclasses.asdict(report)))
+    return {"digest": context.trace.digest, "rows": context.trace.n_tokens}
+
+
+def _keep_type_counts(context: Context) -> None:
+    counts = type_counts(context.corpus, context.source)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, indptr=counts.indptr, indices=counts.indices, counts=counts.counts, vocabulary_size=counts.vocabulary_size)
+    write_bytes(context.directory / TYPE_COUNTS, buffer.getvalue())
+    write_json(context.directory / "frequency" / "token_strings.json", context.source.token_strings())
+
+
+def kept_type_counts(context: Context) -> TypeCounts:
+    """The type counts of this run, as the collect stage kept them."""
+    with np.load(context.directory / TYPE_COUNTS, allow_pickle=False) as stored:
+        return TypeCounts(stored["indptr"], stored["indices"], stored["counts"], int(stored["vocabulary_size"]))

@@ -1,0 +1,77 @@
+"""What the stages of one run share: the declaration, the directory, and things that are loaded once and only when needed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.declaration import Experiment
+from experiments.progress import Progress
+
+if TYPE_CHECKING:
+    from experiments.corpora import Corpus
+    from experiments.sources.huggingface import HuggingFaceSource
+    from tracking.traces import StoredTrace
+
+
+@dataclass
+class Context:
+    """One run under way. directory: the run directory; root: where runs, caches and the ledger live."""
+
+    experiment: Experiment
+    directory: Path
+    root: Path
+    progress: Progress
+
+    @property
+    def cache(self) -> Path:
+        """What can be made again from declarations: downloads, prepared corpora, testbed models."""
+        return self.root / "cache"
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The documents. Raises CorpusError if they are not those that this run began with."""
+        from experiments import corpora
+
+        corpus = corpora.load(self.experiment.corpus, self.cache, self.progress)
+        manifest = self.directory / "corpus" / "manifest.json"
+        if manifest.exists():
+            began = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
+            if began != corpus.digest:
+                raise corpora.CorpusError(f"{manifest}: sha256: the run began with documents {began[:12]}, now they are {corpus.digest[:12]}; "
+                                          "restore the corpus files, or start a run of the new ones with --new")
+        return corpus
+
+    @cached_property
+    def source(self) -> HuggingFaceSource:
+        """The model with its capture, loaded on first use."""
+        from experiments.sources.huggingface import HuggingFaceSource
+
+        spec = self.experiment.source
+        if spec.is_testbed:
+            spec = spec.model_copy(update={"model": str(self.checkpoint)})
+        return HuggingFaceSource.open(spec, self.progress)
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        """Directory of the testbed's trained model."""
+        from experiments import testbed
+        from hypotheses.claim import fingerprint
+
+        recipe = {"testbed": self.experiment.testbed.model_dump(mode="json"), "corpus": self.corpus.digest}
+        return testbed.train(self.experiment.testbed, self.corpus, self.cache / "models" / f"mixtral-{fingerprint(recipe)[:12]}", self.progress)
+
+    @cached_property
+    def trace(self) -> StoredTrace:
+        """The collected routing, checksums verified on reading."""
+        from tracking.traces import StoredTrace
+
+        return StoredTrace.open(self.directory / "trace")
+
+    def read_json(self, relative: str) -> dict[str, Any]:
+        """A JSON file of the run directory; empty, if the stage that writes it has not run."""
+        path = self.directory / relative
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}

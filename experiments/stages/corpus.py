@@ -1,0 +1,16 @@
+"""Corpus: the documents, split by hash; the run keeps what it needs to prove that they are the same later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments.evaluation_files import plain
+from experiments.stages.context import Context
+from tracking.atomic import write_json
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Load the corpus and keep its manifest: SHA-256s, counts per domain and split, what was dropped and why."""
+    manifest = plain(dict(context.corpus.manifest))
+    write_json(context.directory / "corpus" / "manifest.json", manifest)
+    return {"sha256": context.corpus.digest, "documents": len(context.corpus.documents)}

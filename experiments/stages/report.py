@@ -1,0 +1,83 @@
+"""Report: figures, tables and the self-contained page of each finding, from what the other stages left in the run directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from experiments import evaluation_files
+from experiments.stages.context import Context
+from hypotheses.findings import findings_from_json
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Write the report; the same findings give the same bytes."""
+    return {"report": str(write_report(context).relative_to(context.directory))}
+
+
+def write_report(context: Context) -> Path:
+    """Figures, tables and pages of the run's finding; returns the path of report.html."""
+    from experiments.report.content import ReportContent, TraceFacts
+    from experiments.report.writer import write
+
+    findings = findings_from_json((context.directory / "findings.json").read_text(encoding="utf-8"))
+    trace, collection = context.trace, context.read_json("trace/collection.json")
+    meta = trace.meta
+    facts = TraceFacts(meta, trace.n_tokens, excluded_tokens(collection), meta.details.get("conformance", {}), trace.manifest.events,
+                       trace.digest)
+    for finding in findings:
+        name = finding.hypothesis
+        content = ReportContent(
+            finding=finding, evaluation=evaluation_files.load(context.directory / "analysis" / name), trace=facts,
+            corpus=context.read_json("corpus/manifest.json"), provenance=provenance(context), training=context.read_json("training.json") or None,
+            sweep=context.read_json("sweep/sweep.json") or None, fastpath=context.read_json("fastpath/effect.json") or None,
+            controls=context.read_json("controls/controls.json"), quality=quality(collection))
+        path = write(context.directory, content)
+    return path
+
+
+def excluded_tokens(collection: dict[str, Any]) -> dict[str, int]:
+    """Tokens that have no row, by reason."""
+    return {"padding": collection["n_pads"], "special tokens": collection["n_special"], "beyond the length limit": collection["tokens_cut"]}
+
+
+def quality(collection: dict[str, Any]) -> list[dict[str, Any]]:
+    """Remarks on the collected rows: what was cut or empty, ties, capacity, memory."""
+    rows = collection["rows"] or 1
+    remarks = [
+        {"check": "documents cut at the length limit", "outcome": f"{collection['n_cut']:,}",
+         "detail": f"{collection['tokens_cut']:,} tokens left out"},
+        {"check": "documents without a token", "outcome": f"{len(collection['empty']):,}", "detail": "left out"},
+        {"check": "padding at capture", "outcome": f"{collection['n_pads']:,} of {collection['n_pads'] + rows:,} positions",
+         "detail": "dropped by the attention mask"},
+        {"check": "out of memory", "outcome": f"{collection['out_of_memory']} times",
+         "detail": f"last batch size {collection['batch_size']}"},
+    ]
+    tied = collection["first_choice_tied"]
+    if tied:
+        worst = max(tied, key=tied.__getitem__)
+        remarks.append({"check": "ties for the first choice", "outcome": f"at most {tied[worst]:.3%} of tokens",
+                        "detail": f"in {worst}; lowest id taken"})
+    for layer, share in collection["dropped"].items():
+        outcome = "selection biased" if share > 0.05 else "warning" if share > 0.01 else "ok"
+        remarks.append({"check": f"capacity, {layer}", "outcome": outcome, "detail": f"{share:.2%} of tokens dropped after the choice"})
+    return remarks
+
+
+def provenance(context: Context) -> dict[str, Any]:
+    """Where the run came from, with the command that repeats it."""
+    experiment = context.experiment
+    kept = context.read_json("provenance.json")
+    options = "".join(f" --set '{text}'" for text in experiment.overrides)
+    command = f"assay run {experiment.name} --profile {experiment.profile}{options}"
+    protocol = context.read_json("protocol.json")
+    return {"command": command, "protocol": protocol.get("fingerprint"), "protocol logged": protocol.get("logged"),
+            "declaration": str(context.directory.name), **kept}
+
+
+def report_path(directory: Path) -> Path:
+    """Where a run's page lies."""
+    state = json.loads((directory / "findings.json").read_text(encoding="utf-8"))
+    assert state["findings"]
+    return directory / "report" / "report.html"
