@@ -22,11 +22,13 @@ def _mix(x: Any) -> Any:
 @numba.njit(nogil=True, cache=True)
 def shuffle(rows: Int, starts: Int, lengths: Int, keys: NDArray[np.uint64]) -> None:
     """Twin of kernels.permute_within, in place."""
-    for s in range(len(starts)):
-        for step in range(lengths[s] - 1, 0, -1):
-            other = np.int64(_mix(keys[s] + np.uint64(step)) % np.uint64(step + 1))
-            here, there = starts[s] + step, starts[s] + other
-            rows[here], rows[there] = rows[there], rows[here]
+    for r in range(len(rows)):
+        row = rows[r]
+        for s in range(len(starts)):
+            for step in range(lengths[s] - 1, 0, -1):
+                other = np.int64(_mix(keys[r, s] + np.uint64(step)) % np.uint64(step + 1))
+                here, there = starts[s] + step, starts[s] + other
+                row[here], row[there] = row[there], row[here]
 
 
 @numba.njit(nogil=True, cache=True)

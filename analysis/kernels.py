@@ -22,7 +22,7 @@ Backend = Literal["numpy", "numba"]
 FIXED_ONE = 2.0**32
 LARGEST_SUM = 2.0**31  # a sum of reals beyond this overflows 64 bits
 DENSE_LIMIT = 2**25  # cells x columns of a tally that may be held densely (256 MiB)
-COMPILED_FROM = 250_000_000  # increments below which numba's start-up costs more than it saves (performance notes, section 7)
+COMPILED_FROM = 10_000_000  # shuffled or scattered rows below which numba's start-up (half a second) costs more than it saves
 
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
@@ -37,9 +37,9 @@ def from_fixed(sums: Int) -> Float:
     return np.asarray(sums, np.float64) / FIXED_ONE
 
 
-def choose_backend(increments: int) -> Backend:
+def choose_backend(n_rows: int) -> Backend:
     """Compiled loops where the work repays their start-up, numpy below; both give the same bits."""
-    return "numba" if increments >= COMPILED_FROM else "numpy"
+    return "numba" if n_rows >= COMPILED_FROM else "numpy"
 
 
 def mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -101,22 +101,25 @@ class Tally:
 
 
 def permute_within(starts: Int, lengths: Int, keys: NDArray[np.uint64], backend: Backend) -> Int:
-    """Row numbers [T] shuffled within segments of consecutive rows, by Fisher-Yates on counter-based draws.
+    """Row numbers [R, T] shuffled within segments of consecutive rows, by Fisher-Yates on counter-based draws.
 
-    starts, lengths: first row and number of rows of each segment [S]; keys: one random key per segment [S].
+    starts, lengths: first row and number of rows of each segment [S]; keys: one random key per draw and segment [R, S].
     """
-    rows = np.arange(int(lengths.sum()), dtype=np.int64)
+    n_draws, n_rows = len(keys), int(lengths.sum())
+    rows = np.tile(np.arange(n_rows, dtype=np.int64), (n_draws, 1))
     if backend == "numba":
         _compiled("shuffle")(rows, starts, lengths, keys)
         return rows
     order = np.argsort(-lengths, kind="stable")
-    starts, lengths, keys = starts[order], lengths[order], keys[order]
-    for step in range(int(lengths[0]) - 1 if len(lengths) else 0, 0, -1):
-        active = int(np.searchsorted(-lengths, -step, side="left"))
+    flat, draw = rows.reshape(-1), np.arange(n_draws)[:, None] * n_rows
+    starts, lengths, keys = starts[order], lengths[order], keys[:, order]
+    active = np.searchsorted(-lengths, -np.arange(int(lengths.max(initial=1))), side="left")  # segments longer than each step
+    for step in range(len(active) - 1, 0, -1):
+        first = starts[: active[step]] + draw
         with np.errstate(over="ignore"):
-            other = mix(keys[:active] + np.uint64(step)) % np.uint64(step + 1)
-        here, there = starts[:active] + step, starts[:active] + other.astype(np.int64)
-        rows[here], rows[there] = rows[there], rows[here]
+            other = mix(keys[:, : active[step]] + np.uint64(step)) % np.uint64(step + 1)
+        here, there = first + step, first + other.astype(np.int64)
+        flat[here], flat[there] = flat[there], flat[here]
     return rows
 
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels import Int, choose_backend, digest64, mix, permute_within, scatter_layers, to_fixed
+from analysis.kernels import Backend, Int, choose_backend, digest64, mix, permute_within, scatter_layers, to_fixed
 from analysis.rows import bands, take, whole_documents
 from analysis.trace import DocumentRow, RoutingTrace, TraceBatch
 
 ACCUMULATOR_BYTES = 2**28
+DRAWS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class NullPlan:
     n_draws: int
     seed: int
     band: int | None = None
+    n_rows: int = 0  # of the split, to choose the backend; the draws do not depend on it
 
 
 def permuted_entropy_sums(trace: RoutingTrace, plan: NullPlan, types: Int) -> Iterator[tuple[list[int], Int]]:
@@ -37,23 +39,25 @@ def permuted_entropy_sums(trace: RoutingTrace, plan: NullPlan, types: Int) -> It
     column = np.full(trace.meta.vocabulary_size, -1, np.int64)
     column[types] = np.arange(len(types))
     keys = document_keys(trace.documents, plan.seed)
+    backend = choose_backend(plan.n_draws * plan.n_rows)
     for layers in layer_chunks(len(trace.meta.layers), plan.n_draws * len(types) * 8):
         out = np.zeros((plan.n_draws, len(layers), len(types)), np.int64)
         for batch in whole_documents(trace.batches(split=plan.split, layers=layers)):
             chosen = batch if plan.band is None else take(batch, bands(batch.position) == plan.band)
             if len(chosen):
-                _add_permuted(chosen, keys, column[chosen.token_id], out)
+                _add_permuted(chosen, keys, column[chosen.token_id], out, backend)
         yield layers, out
 
 
-def _add_permuted(batch: TraceBatch, keys: NDArray[np.uint64], columns: Int, out: Int) -> None:
+def _add_permuted(batch: TraceBatch, keys: NDArray[np.uint64], columns: Int, out: Int, backend: Backend) -> None:
     starts, lengths, segment_keys = segments(batch, keys)
     values = to_fixed(np.asarray(batch.entropy_nats))
-    backend = choose_backend(10 * len(batch) * len(out) * (1 + len(values)))
-    for draw, sums in enumerate(out):
+    for first in range(0, len(out), DRAWS_AT_ONCE):
+        sums = out[first : first + DRAWS_AT_ONCE]
         with np.errstate(over="ignore"):
-            rows = permute_within(starts, lengths, mix(segment_keys + np.uint64(draw)), backend)
-        scatter_layers(columns, rows, values, sums, backend)
+            keys_RS = mix(segment_keys + np.arange(first, first + len(sums), dtype=np.uint64)[:, None])
+        for shuffled, draw in zip(permute_within(starts, lengths, keys_RS, backend), sums):
+            scatter_layers(columns, shuffled, values, draw, backend)
 
 
 def segments(batch: TraceBatch, keys: NDArray[np.uint64]) -> tuple[Int, Int, NDArray[np.uint64]]:

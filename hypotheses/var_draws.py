@@ -97,7 +97,7 @@ class TypeSample:
 
     def nulls(self, n_draws: int) -> Iterator[tuple[list[int], TypeDraw]]:
         """Layers, and draws of the matched null with those layers: entropies permuted over types inside (document, band)."""
-        plan = NullPlan(self.split.plan.split, n_draws, self.counts.settings.seed, self.band)
+        plan = NullPlan(self.split.plan.split, n_draws, self.counts.settings.seed, self.band, self.split.n_tokens)
         fixed = self.observed()
         for layers, sums in permuted_entropy_sums(self.counts.evidence.trace, plan, self.types):
             mean = np.moveaxis(mean_of(from_fixed(sums), fixed.n[0]), 1, 0)

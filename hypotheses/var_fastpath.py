@@ -94,7 +94,7 @@ class FastPath:
         types = np.flatnonzero(calibration.n_V)
         if not settings.n_null or not len(types) or not counts.test.n_tokens:
             return None
-        plan = NullPlan("calibration", settings.n_null, settings.seed)
+        plan = NullPlan("calibration", settings.n_null, settings.seed, n_rows=calibration.n_tokens)
         frequent = calibration.n_V[types] >= settings.frequency_threshold
         parts = []
         for layers, sums in permuted_entropy_sums(counts.evidence.trace, plan, types):

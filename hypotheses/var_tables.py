@@ -15,7 +15,7 @@ from analysis.choices import redraw
 from analysis.counts import mean_of
 from analysis.estimate import Estimate
 from analysis.kernels import Float, Int, from_fixed
-from analysis.metrics.consistency import collision, kappa, modal_share, rarefied_modal_share, top_expert
+from analysis.metrics.consistency import collision, kappa, modal_share, top_expert
 from analysis.metrics.entropy import SEED_THRESHOLD
 from analysis.metrics.threshold_scan import threshold_scan
 from analysis.resampling import generator, normal_quantile
@@ -93,8 +93,8 @@ def _layer_stats(measured: Measured, layer: int, types: Int, null: Float) -> dic
     n, choices = test.n_V[types], test.choices[layer]
     chosen = choices.dense(choices.n, types)
     overlap = collision(chosen, n, choices.top_k)
-    rng = generator(counts.settings.seed, "consistency_rarefied", layer)
-    rarefied = rarefied_modal_share(choices.dense(choices.first, types), counts.settings.rarefied_to, rng)
+    rarefied = np.full(len(types), np.nan)
+    rarefied[np.isin(types, counts.judged)] = measured.consistency.rarefied[layer]
     missing: list[float | None] = [None] * len(types)
     mean_confidence, std_confidence = missing, missing
     if test.confidence_LV is not None and test.confidence_square_LV is not None:

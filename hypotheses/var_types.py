@@ -6,6 +6,7 @@ L MoE layer, m type, G document group, B replicate, R null draw, E expert.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,8 +94,9 @@ class Consistency:
         """Collision [L, ...] of counts by layer."""
         return np.stack([collision(table, n, layer.top_k) for table, layer in zip(chosen, self.choices.layers)])
 
+    @cached_property
     def rarefied(self) -> Float:
-        """Rarefied modal share of the first choice [L, m]."""
+        """Rarefied modal share of the first choice of the judged types [L, m]."""
         size, seed = self.counts.settings.rarefied_to, self.counts.settings.seed
         return np.stack([rarefied_modal_share(first, size, generator(seed, "consistency_rarefied", layer))
                          for layer, first in enumerate(self._first)])
@@ -103,7 +105,7 @@ class Consistency:
         """Every consistency metric over the judged types; `top` [m] marks those of the most frequent types of the corpus."""
         nulls = self._null_draws(top)
         modal = np.stack([modal_share(table, self.n) for table in self.sums])
-        rarefied = self.rarefied()
+        rarefied = self.rarefied
         made = {"collision": self._collision(nulls["collision"], as_kappa=False),
                 "collision_kappa": self._collision(nulls["kappa"], as_kappa=True)}
         for suffix, mask in (("", np.ones(len(self.n), bool)), ("_top1000", top)):

@@ -78,7 +78,9 @@ def _exact_rarefied(n_VE: Int, size: int) -> Float:
     tilt = np.log(np.maximum(size, 1) / n_VE.sum(axis=1))[:, None, None] * np.arange(size + 1)
     scaled = log_terms + tilt
     whole = _log_choose(n_VE.sum(axis=1), np.array(size)) + tilt[:, 0, size]
-    for m in range(half):
+    least = -(-size // n_VE.shape[1])  # some expert is chosen at least so often
+    expected += min(least, half)
+    for m in range(least, half):
         expected += 1 - _probability_max_within(np.exp(scaled[:, :, : m + 1]), size, whole)
     share: Float = expected / size
     return share

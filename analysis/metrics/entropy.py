@@ -72,3 +72,32 @@ def even_rest_nats(top: ArrayLike, n_experts: int) -> np.ndarray[tuple[int, ...]
     rest = 1 - p
     nats: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = -xlogy(p, p) - xlogy(rest, rest / max(n_experts - 1, 1))
     return nats
+
+
+def softmax_entropy_nats(logits: ArrayLike) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Entropy in nats of the softmax over the last axis; -inf logits (masked experts) carry no probability. Range [0, ln E]."""
+    from scipy.special import log_softmax, xlogy
+
+    p = np.exp(log_softmax(np.asarray(logits, np.float64), axis=-1))
+    nats: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = -xlogy(p, p).sum(axis=-1)
+    return nats
+
+
+def top_k_entropy_nats(logits: ArrayLike, k: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Entropy in nats of the k largest probabilities, renormalised: another number than the full one, range [0, ln k]."""
+    return softmax_entropy_nats(np.sort(np.asarray(logits, np.float64), axis=-1)[..., -k:])
+
+
+def gini_simpson(weights: ArrayLike) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """1 - sum p^2 over the last axis (seed 004's "Gini"), range [0, 1 - 1/k] for k renormalised weights."""
+    p = np.asarray(weights, np.float64)
+    spread: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = 1 - (p**2).sum(axis=-1)
+    return spread
+
+
+def confidence(weights: ArrayLike) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """(sum p^2 - 1/E) / (1 - 1/E) over the last axis of E probabilities, [0, 1]; ValueError at E = 1, where it is 0/0."""
+    n = np.shape(weights)[-1]
+    if n == 1:
+        raise ValueError("k=1: the confidence of one probability is 0/0")
+    return 1 - gini_simpson(weights) / (1 - 1 / n)
