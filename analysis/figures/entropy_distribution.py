@@ -103,7 +103,7 @@ def _cumulative(axes: Axes, shown: EntropyDistribution) -> None:
     axes.set_ylim(0, 1)
     per_cent(axes)
     light_grid(axes)
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
 
 
 def _by_bin(axes: Axes, shown: EntropyDistribution) -> None:

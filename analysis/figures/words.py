@@ -6,10 +6,10 @@ from analysis.estimate import Estimate
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Fixed-point with a true minus sign; 'undefined' for None."""
+    """Fixed-point with a true minus sign, which zero never has; 'undefined' for None."""
     if value is None:
         return "undefined"
-    return f"{value:.{digits}f}".replace("-", "\u2212")
+    return f"{value:z.{digits}f}".replace("-", "\u2212")
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -245,6 +245,7 @@ def seed_panel(content: ReportContent) -> Section:
 def appendix(content: ReportContent) -> Section | None:
     """Every layer-wise estimate; None where there is none."""
     by_layer = content.evaluation.by_layer
+    judged = {one.criterion.metric for one in content.finding.criteria}
     blocks: list[Block] = [
         Table(
             f"layers_{metric}",
@@ -261,7 +262,7 @@ def appendix(content: ReportContent) -> Section | None:
                 for i, value in enumerate(values)
             ],
         )
-        for metric, values in by_layer.items()
+        for metric, values in sorted(by_layer.items(), key=lambda item: item[0] not in judged)
         if len(values)
     ]
     if not blocks:

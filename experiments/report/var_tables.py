@@ -113,18 +113,25 @@ def frequency_bins(evaluation: Evaluation, layer: int | None, types: TypeColumns
 
 
 def entropy_histogram(evaluation: Evaluation, layer: int | None) -> tuple[Floats, Floats, Floats] | None:
-    """(left, right, share) of the occurrences' entropies, nats; the mean of the layers' shares for None. No table: None."""
+    """(left, right, share) of the occurrences' entropies, nats; for None the mean of the layers' distributions. No table: None.
+
+    Layers with different numbers of experts have different bins; their cumulative shares are averaged at the edges of the widest.
+    """
     table = evaluation.tables.get("entropy_histogram")
     if table is None or not len(table["left"]):
         return None
-    shares = floats(table["count"])
-    which = np.asarray(table["layer"]) if "layer" in table else np.zeros(len(shares), dtype=np.int64)
-    for one in np.unique(which):
-        total = shares[which == one].sum()
-        shares[which == one] /= total if total > 0 else 1.0
-    table = {"layer": which, "left": table["left"], "right": table["right"], "count": shares}
-    rows = mean_rows(table, "left") if layer is None else rows_of(table, layer)
-    return floats(rows["left"]), floats(rows["right"]), floats(rows["count"])
+    layers = [_edges_and_share(rows_of(table, one)) for one in (layers_in(table) if layer is None else [layer])]
+    layers = [(edges, share) for edges, share in layers if share.sum() > 0]
+    if not layers:
+        return None
+    widest = max((edges for edges, _ in layers), key=lambda edges: float(edges[-1]))
+    below = np.mean([np.interp(widest, edges, np.r_[0.0, np.cumsum(share)]) for edges, share in layers], axis=0)
+    return widest[:-1], widest[1:], np.diff(below)
+
+
+def _edges_and_share(rows: Rows) -> tuple[Floats, Floats]:
+    left, right, n = (floats(rows[name]) for name in ("left", "right", "count"))
+    return np.r_[left, right[-1:]], n / n.sum() if n.sum() > 0 else n
 
 
 def cut_offs(rows: Rows) -> CutOffs:

@@ -108,9 +108,10 @@ def verdict_section(content: ReportContent) -> Section:
     blocks: list[Block] = [Paragraph(headline(finding), "lead"), Paragraph(f"Claim: {finding.claim}")]
     if finding.verdict is None:
         blocks.insert(0, Paragraph(f"No verdict is given, because the controls failed: {finding.reason}", "warning"))
-    changed = finding.registration.get("note") or finding.registration.get("changed")
-    if changed:
-        blocks.append(Paragraph(f"Registration: {changed}", "warning"))
+    note = finding.registration.get("note")
+    if note:
+        as_registered = finding.registration.get("status") == "registered" and not finding.registration.get("post_hoc")
+        blocks.append(Paragraph(f"The criteria were {note}.", "note" if as_registered else "warning"))
     return Section("verdict", f"Verdict: {WORDS[finding.verdict].lower()}", blocks)
 
 
