@@ -2,6 +2,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,7 @@ import os, signal, sys
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 sys.path[:0] = [{root!r}, {here!r}]
-torch.set_num_threads(1)
 from small_corpus import SMALL, small_corpus
 from experiments.testbed import train
 
@@ -52,8 +50,11 @@ train(SMALL, small_corpus(), Path(sys.argv[1]), Deadly())
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)  # bits depend on the number of threads
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # for speed: on a busy machine two threads wait for each other
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +154,14 @@ def test_a_domain_without_training_documents_is_named(tmp_path: Path) -> None:
     documents = tuple(d for d in corpus.documents if not (d.domain == "winds" and d.split == "train"))
     with pytest.raises(TestbedError, match="no training document in winds"):
         train(SMALL, type(corpus)(documents, corpus.manifest), tmp_path / "model", Silent())
+
+
+def test_the_weights_do_not_depend_on_the_threads_of_the_machine(undisturbed: Path, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        other = train(SMALL, small_corpus(), tmp_path / "model", Silent())
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert (other / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
