@@ -53,6 +53,10 @@ def _check_tokens(where: str, batch: TraceBatch, vocabulary_size: int) -> None:
         row = _first(outside)
         raise TraceError(f"{where}: document {batch.document[row]}, position {batch.position[row]}: token_id {batch.token_id[row]}, but "
                          f"the vocabulary has {vocabulary_size} types; correct TraceMeta.vocabulary_size, or tokenise as the model does")
+
+
+def check_positions(where: str, batch: TraceBatch) -> None:
+    """Raise TraceError where a batch ordered by document and position has one position twice."""
     same = (batch.document[1:] == batch.document[:-1]) & (batch.position[1:] == batch.position[:-1])
     if same.any():
         row = _first(same)

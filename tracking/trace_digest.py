@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from analysis.trace import DocumentRow, LayerMeta, TraceBatch
 from tracking.shards import column_of
 
-PIECE_ROWS = 8192
+WORDS = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
 
 
 class TraceDigest:
@@ -27,17 +28,12 @@ class TraceDigest:
 
     def add(self, batch: TraceBatch) -> None:
         """Hash the rows of each document of `batch`, which are together and ordered by position."""
-        edges = np.flatnonzero(np.r_[True, batch.document[1:] != batch.document[:-1], True]) if len(batch) else np.zeros(0, int)
-        sources = self._sources(batch)
-        for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist()):
-            running = hashlib.sha256()
-            for piece in range(start, stop, PIECE_ROWS):
-                running.update(_rows(sources, piece, min(piece + PIECE_ROWS, stop)))
-            self._documents[int(batch.document[start])] = (stop - start, running.digest())
-
-    def _sources(self, batch: TraceBatch) -> list[NDArray[np.uint8]]:
-        arrays = [batch.position, batch.token_id, *(column_of(batch, name) for name in self._columns)]
-        return [np.ascontiguousarray(array).view(np.uint8).reshape(len(batch), -1) for array in arrays]
+        if not len(batch):
+            return
+        edges = np.flatnonzero(np.r_[True, batch.document[1:] != batch.document[:-1], True]).tolist()
+        rows = _row_bytes([batch.position, batch.token_id, *(column_of(batch, name) for name in self._columns)])
+        for start, stop in zip(edges[:-1], edges[1:]):
+            self._documents[int(batch.document[start])] = (stop - start, hashlib.sha256(rows[start:stop]).digest())
 
     def value(self, documents: Iterable[DocumentRow]) -> str:
         """The digest, hexadecimal: columns with their types, then every document that has rows, by number, with id, domain and split."""
@@ -55,8 +51,14 @@ class TraceDigest:
         return f"{name}:{types.get(family, 'float32')}"
 
 
-def _rows(sources: Sequence[NDArray[np.uint8]], start: int, stop: int) -> bytes:
-    """The bytes of rows start to stop, row by row."""
-    return np.concatenate([source[start:stop] for source in sources], axis=1).tobytes()
-
-
+def _row_bytes(columns: Sequence[NDArray[Any]]) -> memoryview:
+    """The bytes of all columns, row by row: one item a row."""
+    values = [np.ascontiguousarray(column).reshape(len(column), -1) for column in columns]
+    widths = [value.shape[1] * value.itemsize for value in values]
+    offsets = np.cumsum([0, *widths]).tolist()
+    rows = np.empty((len(values[0]), offsets[-1]), dtype=np.uint8)
+    for value, width, offset in zip(values, widths, offsets):
+        word = np.dtype(WORDS.get(width, f"V{width}"))  # a row of a column as one word is copied ten times faster than as bytes
+        target: NDArray[Any] = np.ndarray(len(rows), word, rows.data, offset, (offsets[-1],))
+        target[:] = value.view(word)[:, 0]
+    return rows.data

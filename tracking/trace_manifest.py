@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,8 @@ class Manifest:
     def write(self, directory: Path) -> None:
         """Replace manifest.json by this, with the next sequence number."""
         self.sequence += 1
-        fields = {"format": FORMAT} | asdict(self) | {"shards": [asdict(self.shards[number]) for number in sorted(self.shards)]}
+        shards = [vars(self.shards[number]) for number in sorted(self.shards)]  # asdict would copy every document's number
+        fields = {"format": FORMAT} | vars(self) | {"documents": vars(self.documents), "shards": shards}
         write_sealed(directory / NAME, fields, "manifest")
 
     def add_event(self, event: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from tracking.atomic import PART, StorageError, storage_errors, sync_directory, 
 from tracking.kill_points import announce
 from tracking.shards import canonical, columns_of, encode, footer_sha256
 from tracking.signals import deferred, pause_point
-from tracking.trace_checks import check_batch
+from tracking.trace_checks import check_batch, check_positions
 from tracking.trace_digest import TraceDigest
 from tracking.trace_manifest import ListedFile, ListedShard, Manifest
 from tracking.trace_meta import (
@@ -90,7 +90,7 @@ class TraceWriter:
         self._check_documents(where, batch, documents)
         check_batch(where, batch, self._meta)
         rows = canonical(batch, self._meta.layers)
-        check_batch(where, rows, self._meta)  # again in order: a token given twice is now beside itself
+        check_positions(where, rows)  # in order, a token given twice is beside itself
         columns = self._check_columns(where, rows)
         content = encode(rows, self._meta.layers, self._documents, {"meta": fingerprint(self._manifest.meta), "shard": number})
         counts = np.bincount(np.searchsorted(np.sort(documents), rows.document), minlength=len(documents))

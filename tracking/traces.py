@@ -19,7 +19,7 @@ from tracking.trace_manifest import ListedShard, Manifest
 from tracking.trace_meta import meta_from_json, read_documents
 from tracking.trace_writer import TraceWriter
 
-__all__ = ["StoredTrace", "TraceWriter"]
+__all__ = ["StoredTrace", "TraceWriter", "faults_of"]
 
 
 class StoredTrace:
@@ -152,6 +152,14 @@ class StoredTrace:
             raise TraceError(f"{self.directory}: digest: expected {self.manifest.digest}, found {value}; "
                              f"{trace_manifest.remedy(self.directory)}")
         return value
+
+
+def faults_of(directory: Path) -> tuple[str, ...]:
+    """What is wrong with the trace in `directory`, every byte read; empty for a whole and finished one. Never raises for a bad trace."""
+    try:
+        return StoredTrace.open(directory).faults()
+    except TraceError as error:
+        return tuple(str(error).splitlines())
 
 
 def _families(columns: Sequence[str] | None) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from analysis.trace import TraceBatch, TraceError
 from tests.faults import working
 from tests.synthetic_trace import make_meta, make_trace
 from tracking.shards import FAMILIES, column_of, columns_of, read_batches
-from tracking.traces import StoredTrace, TraceWriter
+from tracking.traces import StoredTrace, TraceWriter, faults_of
 
 SEED = 20261122
 
@@ -152,7 +152,9 @@ def test_resuming_collects_a_damaged_shard_again(trace: StoredTrace) -> None:
     """The remedy that the error names works: the damaged file is kept aside, the digest is that of the undamaged trace."""
     path = trace.directory / "shard-00001.parquet"
     content = path.read_bytes()
+    assert faults_of(trace.directory) == ()
     path.write_bytes(content[:-20])
+    assert "shard-00001.parquet: expected" in faults_of(trace.directory)[0]
     batch = next(iter(read_batches_of(content, trace, path.with_name("copy"))))
     every = tuple(trace._every_document.values())
     writer = TraceWriter.create_or_resume(trace.directory, trace.meta, every)

@@ -99,3 +99,22 @@ def test_a_name_that_was_not_announced_is_refused() -> None:
     with pytest.raises(KeyError):
         kill_points.kill_point("shard.burn")
     assert {"file.write", "file.sync", "file.rename", "file.directory"} <= set(kill_points.announced())
+
+
+def test_a_file_is_synced_before_it_is_renamed_and_its_directory_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Power loss cannot be tested here; the order that survives it can."""
+    order: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        order.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else f"file of {os.fstat(descriptor).st_size}")
+        fsync(descriptor)
+
+    def renamed(source: Path, target: Path) -> None:
+        order.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    write_bytes(tmp_path / "x", b"four")
+    assert order == ["file of 4", "rename", "directory"]
