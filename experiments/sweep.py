@@ -93,7 +93,7 @@ class SweepQuestion:
 class SweepOutcome:
     """What came out; plain values, as sweep.json holds them.
 
-    trials: one row per complete trial of the study, origin "grid" or "asked". chosen: None with `reason`.
+    trials: one row per complete trial of the study in the order asked, origin "grid" or "asked". chosen: None with `reason`.
     confirmed: the chosen point on test documents; optimism: calibration minus test.
     """
 
@@ -206,7 +206,7 @@ def _candidates(cells: NDArray[np.float64], grid: NDArray[np.float64], table: Tr
 
 def _trial_rows(table: TrialTable, front: NDArray[np.int64]) -> tuple[dict[str, Any], ...]:
     on_front = set(front.tolist())
-    return tuple({"number": int(number), **{name: table.params[name][row].item() for name in KNOBS},
+    return tuple({**{name: table.params[name][row].item() for name in KNOBS},
                   "coverage": float(table.values[row, 0]), "agreement": float(table.values[row, 1]),
                   "origin": "grid" if table.given[row] else "asked", "on_front": int(number) in on_front}
                  for row, number in enumerate(table.number))

@@ -40,7 +40,8 @@ def migrated_root(root: Path) -> Path:
 
 def rows(database: Path, table: str = "metrics") -> list[tuple[object, ...]]:
     """Rows of one table of an MLflow database, sorted."""
-    columns = {"metrics": "run_uuid, key, value, timestamp, step", "runs": "run_uuid, name, status, lifecycle_stage", "params": "run_uuid, key, value"}
+    columns = {"metrics": "run_uuid, key, value, timestamp, step", "runs": "run_uuid, name, status, lifecycle_stage",
+               "params": "run_uuid, key, value"}
     connection = sqlite3.connect(database)
     try:
         return sorted(connection.execute(f"SELECT {columns[table]} FROM {table}").fetchall())

@@ -74,9 +74,10 @@ class StudyDesign:
 
 @dataclass(frozen=True)
 class TrialTable:
-    """Complete trials in the order of their numbers.
+    """Complete trials in the order in which they were first asked, which no death changes.
 
-    number: int64 [P]; params: one array [P] per knob; values: float64 [P, O]; given: bool [P], True for cells computed elsewhere;
+    number: int64 [P], Optuna's, of the last life;
+    params: one array [P] per knob; values: float64 [P, O]; given: bool [P], True for cells computed elsewhere;
     retried: bool [P], True for trials whose first try died.
     """
 
@@ -159,17 +160,23 @@ class Study:
         return trials
 
     def _heal(self) -> None:
-        """FAIL what dead processes left RUNNING, and put each lost trial back with its parameters; nobody else may be present."""
+        """FAIL what dead processes left RUNNING, and put each lost trial back with its parameters; nobody else may be present.
+
+        All that wait are put back together, in the order in which they were first asked: the sampler's history is then that of a study
+        which nobody killed. A death in here loses nothing: what is lost is found by its state.
+        """
         from optuna.storages import RetryHeartbeatStaleTrialCallback
         from optuna.trial import TrialState
 
+        trials = self._study.get_trials(deepcopy=False)
+        if not any(trial.state == TrialState.RUNNING for trial in trials) and not _lost(trials):
+            return
+        for _ in range(sum(trial.state == TrialState.WAITING for trial in trials)):
+            self._study.ask(self._space)  # takes the next waiting one
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self._study.tell(trial.number, state=TrialState.FAIL)
-        trials = self._study.get_trials(deepcopy=True)
-        again = {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
-        for trial in trials:  # found by their state, not by the loop above: a death between the two loops loses nothing
-            if trial.state == TrialState.FAIL and trial.number not in again and not trial.user_attrs.get(UNDEFINED):
-                RetryHeartbeatStaleTrialCallback()(self._study, trial)
+        for trial in sorted(_lost(self._study.get_trials(deepcopy=True)), key=_first_number):
+            RetryHeartbeatStaleTrialCallback()(self._study, trial)
 
     def _counts(self) -> _Counts:
         from optuna.trial import TrialState
@@ -184,7 +191,7 @@ class Study:
         """Every complete trial as plain arrays."""
         from optuna.trial import TrialState
 
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        trials = sorted(self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)), key=_first_number)
         names = [knob.name for knob in self.design.knobs]
         return TrialTable(
             number=np.array([trial.number for trial in trials], dtype=np.int64),
@@ -228,6 +235,20 @@ def _mutex(path: Path) -> AbstractContextManager[None]:
 
 def _key(params: Params) -> str:
     return json.dumps(dict(params), sort_keys=True)
+
+
+def _first_number(trial: optuna.trial.FrozenTrial) -> int:
+    """Number of the trial's first life, which orders trials as they were asked."""
+    return int(trial.system_attrs.get("failed_trial", trial.number))
+
+
+def _lost(trials: Sequence[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
+    """FAILED trials that ended without saying "undefined" and were not put back."""
+    from optuna.trial import TrialState
+
+    again = {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
+    return [trial for trial in trials
+            if trial.state == TrialState.FAIL and trial.number not in again and not trial.user_attrs.get(UNDEFINED)]
 
 
 def _given(trial: optuna.trial.FrozenTrial) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from experiments.sweep import OBJECTIVES, SweepPoint, SweepQuestion, SweepSpace,
 from tracking.studies import MAX_TRIES
 
 SPACE = SweepSpace((5, 20, 80, 320), tuple(float(h) for h in np.linspace(0.1, 0.9, 9)), (1, 2), n_trials=32, min_agreement=0.8)
+
+SMALL = SweepSpace((5, 80), (0.2, 0.5, 0.8), (1, 2), n_trials=4, min_agreement=0.8, batch=4)
 
 
 class Types:
@@ -55,15 +58,15 @@ def test_the_whole_sweep(tmp_path: Path) -> None:
     np.testing.assert_array_equal(grid["agreement"].ravel(), exact[:, 1])
     assert outcome.n_undefined == int(np.isnan(exact[:, 1]).sum()) > 0
     assert [one.objective for one in outcome.importances] == list(OBJECTIVES)
-    np.testing.assert_array_equal([[trial[name] for name in OBJECTIVES] for trial in outcome.trials],
-                                  types(np.array([[trial[name] for name in ("min_count", "max_entropy", "table_k")] for trial in outcome.trials])))
+    knobs = np.array([[trial[name] for name in ("min_count", "max_entropy", "table_k")] for trial in outcome.trials])
+    np.testing.assert_array_equal([[trial[name] for name in OBJECTIVES] for trial in outcome.trials], types(knobs))
     assert any(trial["on_front"] for trial in outcome.trials)
 
 
 def test_the_choice_is_the_declared_rule_by_brute_force(tmp_path: Path) -> None:
     types = Types(1)
-    outcome = sweep(SweepQuestion(types, confirm), SPACE, tmp_path, Silent())
-    cells = SPACE.cells()
+    outcome = sweep(SweepQuestion(types, confirm), SMALL, tmp_path, Silent())
+    cells = SMALL.cells()
     rows = [(*cell, *values) for cell, values in zip(cells.tolist(), types(cells).tolist(), strict=True)]
     rows += [tuple(trial[name] for name in ("min_count", "max_entropy", "table_k", *OBJECTIVES)) for trial in outcome.trials]
     best = max((row for row in rows if row[4] >= 0.8), key=lambda row: (row[3], -row[1], row[0], -row[2]))
@@ -72,38 +75,38 @@ def test_the_choice_is_the_declared_rule_by_brute_force(tmp_path: Path) -> None:
 
 
 def test_optimism_is_calibration_minus_test(tmp_path: Path) -> None:
-    outcome = sweep(SweepQuestion(Types(0), confirm), SPACE, tmp_path, Silent())
+    outcome = sweep(SweepQuestion(Types(0), confirm), SMALL, tmp_path, Silent())
     at = outcome.chosen.coverage
     optimism = outcome.optimism["coverage"]
     assert (optimism.value, optimism.low, optimism.high) == pytest.approx((at - 0.5, at - 0.55, at - 0.4))
-    undefined = sweep(SweepQuestion(Types(0), lambda _: {"coverage": Estimate.undefined("one document")}), SPACE, tmp_path, Silent())
+    undefined = sweep(SweepQuestion(Types(0), lambda _: {"coverage": Estimate.undefined("one document")}), SMALL, tmp_path, Silent())
     assert undefined.optimism["coverage"].reason == "one document"
 
 
 def test_a_grid_that_is_known_is_not_computed_again(tmp_path: Path) -> None:
     types = Types(0)
-    grid = types(SPACE.cells())
+    grid = types(SMALL.cells())
     types.calls = 0
-    outcome = sweep(SweepQuestion(types, confirm, grid), SPACE, tmp_path, Silent())
-    assert types.calls == 2
-    assert outcome == sweep(SweepQuestion(types, confirm), SPACE, tmp_path / "other", Silent())
+    outcome = sweep(SweepQuestion(types, confirm, grid), SMALL, tmp_path, Silent())
+    assert types.calls == 1
+    assert outcome == sweep(SweepQuestion(types, confirm), SMALL, tmp_path / "other", Silent())
 
 
 def test_what_is_stored_is_what_is_read(tmp_path: Path) -> None:
-    outcome = sweep(SweepQuestion(Types(0), confirm), SPACE, tmp_path, Silent())
+    outcome = sweep(SweepQuestion(Types(0), confirm), SMALL, tmp_path, Silent())
     assert read(tmp_path) == outcome
     json.loads((tmp_path / "sweep.json").read_text(), parse_constant=pytest.fail)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_a_second_call_adds_nothing(tmp_path: Path) -> None:
     for name in ("a", "b", "a"):
-        sweep(SweepQuestion(Types(0), confirm), SPACE, tmp_path / name, Silent())
+        sweep(SweepQuestion(Types(0), confirm), SMALL, tmp_path / name, Silent())
     for file in ("sweep.json", "grid.npz"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
 def test_no_point_with_enough_agreement_is_a_reason(tmp_path: Path) -> None:
-    space = SweepSpace(SPACE.min_counts, SPACE.max_entropies, (1,), min_agreement=0.999)
+    space = replace(SMALL, min_agreement=0.999)
     outcome = sweep(SweepQuestion(Types(0), confirm), space, tmp_path, Silent())
     assert outcome.chosen is None
     assert outcome.reason == "no point reaches agreement 0.999 with any coverage"
@@ -115,8 +118,8 @@ def test_nothing_covered_anywhere_is_a_reason(tmp_path: Path) -> None:
     def nothing(knobs: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.column_stack([np.zeros(len(knobs)), np.full(len(knobs), np.nan)])
 
-    outcome = sweep(SweepQuestion(nothing, confirm), SPACE, tmp_path, Silent())
-    assert (outcome.chosen, outcome.n_asked, outcome.n_undefined) == (None, 0, 72)
+    outcome = sweep(SweepQuestion(nothing, confirm), SMALL, tmp_path, Silent())
+    assert (outcome.chosen, outcome.n_asked, outcome.n_undefined) == (None, 0, 12)
     assert outcome.reason.startswith("nothing is covered at any threshold")
     assert [one.shares for one in outcome.importances] == [None, None]
     json.loads((tmp_path / "sweep.json").read_text(), parse_constant=pytest.fail)
@@ -135,7 +138,8 @@ def test_too_few_defined_points_is_a_reason(tmp_path: Path) -> None:
 
 
 def test_ties_take_the_smaller_threshold_then_the_larger_count_then_the_smaller_table() -> None:
-    rows = np.array([[5, .3, 1, .5, .9], [9, .2, 2, .5, .9], [9, .2, 1, .5, .8], [5, .2, 1, .5, .9], [5, .2, 1, .6, .7], [5, .1, 1, np.nan, .9]])
+    rows = np.array([[5, .3, 1, .5, .9], [9, .2, 2, .5, .9], [9, .2, 1, .5, .8], [5, .2, 1, .5, .9], [5, .2, 1, .6, .7],
+                     [5, .1, 1, np.nan, .9]])
     assert choose(rows, 0.8) == SweepPoint(9, 0.2, 1, 0.5, 0.8)
     assert choose(rows, 0.95) is None
     assert choose(np.array([[5, .3, 1, 0.0, 1.0]]), 0.8) is None
@@ -159,5 +163,5 @@ def test_a_space_that_is_none_is_refused() -> None:
 
 
 def test_objectives_of_another_shape_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"shape \(72,\), not \(72, 2\)"):
-        sweep(SweepQuestion(lambda knobs: knobs[:, 0]), SPACE, tmp_path, Silent())
+    with pytest.raises(ValueError, match=r"shape \(12,\), not \(12, 2\)"):
+        sweep(SweepQuestion(lambda knobs: knobs[:, 0]), SMALL, tmp_path, Silent())

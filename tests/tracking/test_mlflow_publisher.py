@@ -63,7 +63,8 @@ def test_the_status_of_a_killed_run_is_set_by_us(run: Path) -> None:
 
 def test_a_changed_value_is_the_one_that_counts(run: Path) -> None:
     publish(run, example())
-    metrics = [("criteria/met", 2.0, 0), ("criteria/rho", -0.5, 0), *(("layer/rho", -0.1 * layer - (layer == 1), layer) for layer in range(4))]
+    layers = [("layer/rho", -0.1 * layer - (layer == 1), layer) for layer in range(4)]
+    metrics = [("criteria/met", 2.0, 0), ("criteria/rho", -0.5, 0), *layers]
     report = publish(run, example(metrics=metrics))
     assert report.written == 3
     assert stored(run, report.mlflow_run_id).data.metrics["criteria/rho"] == -0.5
@@ -71,14 +72,16 @@ def test_a_changed_value_is_the_one_that_counts(run: Path) -> None:
 
 
 def test_what_mlflow_refuses_is_skipped_and_named(run: Path) -> None:
-    metrics = [("rho (x) [y]=%", 1.0, 0), ("inf", math.inf, 0), ("none", None, 0), ("nan", math.nan, 3), ("far", 1.0, 2 ** 70), ("../up//there", 2.0, 0)]
+    metrics = [("rho (x) [y]=%", 1.0, 0), ("inf", math.inf, 0), ("none", None, 0), ("nan", math.nan, 3), ("far", 1.0, 2 ** 70),
+               ("../up//there", 2.0, 0)]
     report = publish(run, example(metrics=metrics, params={"long": "x" * 6001, "kept": 1}, tags={"long tag": "x" * 9000}))
     assert report.state == "published"
     assert len(report.unpublished) == 6
     data = stored(run, report.mlflow_run_id).data
     assert data.metrics == {"rho _x_ _y_": 1.0, "_/up/there": 2.0}
     assert data.params == {"kept": "1"}
-    for word in ("6 not published", "metric inf step 0 (inf)", "metric none step 0 (undefined)", "nan step 3", "param long (6001", "tag long tag"):
+    for word in ("6 not published", "metric inf step 0 (inf)", "metric none step 0 (undefined)", "nan step 3", "param long (6001",
+                 "tag long tag"):
         assert word in data.tags["unpublished"]
     assert all(math.isfinite(float(row[2])) and abs(float(row[2])) < 1e300 for row in rows(run.parent / "mlflow.db"))
 
@@ -203,8 +206,8 @@ def test_recent_runs_and_links(run: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "expected"), [
-    ("criteria/rho", "criteria/rho"), ("a(b)", "a_b_"), ("", "_"), ("..", "_"), ("a/../b", "b"), ("/a", "a"), ("é_ü", "é_ü"), ("a\tb", "a_b"),
-    ("x" * 300, "x" * 250)])
+    ("criteria/rho", "criteria/rho"), ("a(b)", "a_b_"), ("", "_"), ("..", "_"), ("a/../b", "b"), ("/a", "a"), ("é_ü", "é_ü"),
+    ("a\tb", "a_b"), ("x" * 300, "x" * 250)])
 def test_names(name: str, expected: str) -> None:
     assert mlflow_name(name) == expected
 
