@@ -11,6 +11,7 @@ from typing import Any
 from analysis.trace import TraceError
 from tracking.atomic import ContentError, read_sealed, sha256_file, write_sealed
 from tracking.kill_points import announce
+from tracking.run_state import NAME as STATE
 
 NAME = "manifest.json"
 FORMAT = "assay trace 1"
@@ -92,8 +93,9 @@ class Manifest:
 
 def remedy(directory: Path) -> str:
     """What to do about a damaged shard of the trace in `directory`."""
-    run = directory.parent.name if directory.name == "trace" else directory.name
-    return RECOLLECT.format(run=run or directory)
+    full = directory.resolve()
+    run = next((path.name for path in full.parents if (path / STATE).exists()), full.parent.name if full.name == "trace" else full.name)
+    return RECOLLECT.format(run=run)
 
 
 def fault_of(directory: Path, listed: ListedFile, manifest: Manifest) -> str | None:

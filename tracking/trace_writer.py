@@ -100,7 +100,7 @@ class TraceWriter:
             self._manifest.columns = columns
             self._manifest.shards[number] = ListedShard(
                 name, len(content), hashlib.sha256(content).hexdigest(), footer_sha256(io.BytesIO(content)), number, len(rows),
-                tuple(sorted(documents)), tuple(counts.tolist()), self._manifest.sequence + 1)
+                tuple(sorted(map(int, documents))), tuple(counts.tolist()), self._manifest.sequence + 1)
             self._save()
         self._owner |= dict.fromkeys(documents, number)
         pause_point()
