@@ -8,8 +8,8 @@ The law, for an occurrence of type v in document d at layer l:
 s_v is the normal score of the type's corpus frequency among the judged types (clipped beyond them), e_vl the type's own
 effect at a layer, g_d one shift per document over all layers, n the occurrence. Entropy and simpson are closed forms of p1.
 The first choice is the type's preferred expert with probability 0.9, else a random one; the other slots are random; weights
-are renormalised over the slots. Positive: slope gives a population Spearman 5 standard errors beyond the bound, centre puts low-entropy share and coverage
-well above theirs. Negative: slope 0, so frequency says nothing of entropy; all else, e_vl included, is the same.
+are renormalised over the slots. Positive: slope gives a population Spearman 5 standard errors beyond the bound, centre puts
+low-entropy share and coverage well above theirs. Negative: slope 0, so frequency says nothing of entropy; all else, e_vl included, is the same.
 
 D document, L MoE layer, V token type, T token, K slot, E expert, Q quadrature node.
 """

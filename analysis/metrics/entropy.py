@@ -100,4 +100,5 @@ def confidence(weights: ArrayLike) -> np.ndarray[tuple[int, ...], np.dtype[np.fl
     n = np.shape(weights)[-1]
     if n == 1:
         raise ValueError("k=1: the confidence of one probability is 0/0")
-    return 1 - gini_simpson(weights) / (1 - 1 / n)
+    share: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = 1 - gini_simpson(weights) / (1 - 1 / n)
+    return share

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from analysis.metrics.frequency import midranks, partial_spearman, spearman, spearman_p
+from tests.references.cases import case
+
+
+def test_frequency_entropy_spearman_e07():
+    inputs, expected = case("E07")
+    rho = float(spearman(np.array(inputs["frequency"], float), np.array(inputs["mean_entropy"])))
+    assert rho == pytest.approx(expected["rho"], abs=1e-9)
+    assert spearman_p(rho, expected["n_types"]) == pytest.approx(expected["p_t_approx"], rel=1e-8)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30))
+@settings(max_examples=80, deadline=None)
+def test_midranks_are_those_of_scipy(values):
+    assert midranks(np.array(values, float)) == pytest.approx(stats.rankdata(values))
+
+
+def test_batches_agree_with_scipy_and_absent_types_drop_out():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 9, (20, 40)).astype(float), rng.normal(size=(20, 40))
+    y[rng.random(y.shape) < 0.2] = np.nan
+    for i, rho in enumerate(spearman(x, y)):
+        kept = np.isfinite(y[i])
+        assert rho == pytest.approx(stats.spearmanr(x[i, kept], y[i, kept]).statistic, abs=1e-12)
+
+
+def test_rho_is_undefined_for_constants_and_two_types():
+    assert np.isnan(spearman(np.ones(5), np.arange(5.0))) and np.isnan(spearman(np.array([1.0, 2.0]), np.array([2.0, 1.0])))
+    assert spearman_p(float("nan"), 10) is None and spearman_p(-0.5, 2) is None and spearman_p(1.0, 9) == 0.0
+
+
+def test_partial_of_one_covariate_is_the_textbook_formula():
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=200)
+    x, y = z + rng.normal(size=200), z + rng.normal(size=200)
+    a, b, c = (stats.spearmanr(u, v).statistic for u, v in ((x, y), (x, z), (y, z)))
+    made = partial_spearman(x, y[None], midranks(z)[None], np.ones(200, bool))
+    assert made[0] == pytest.approx((a - b * c) / np.sqrt((1 - b**2) * (1 - c**2)), abs=1e-12)  # Kendall & Stuart 27.5
+
+
+def test_nothing_is_left_of_a_correlation_with_itself_given_itself():
+    x = np.random.default_rng(2).normal(size=50)
+    assert np.isnan(partial_spearman(x, x[None] * 2, midranks(x)[None], np.ones(50, bool)))[0]

@@ -1,0 +1,104 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis.counts import CountPlan, Units, accumulate, document_hash
+from analysis.kernels import from_fixed
+from analysis.rows import take
+from analysis.trace import DocumentRow, TraceError
+from tests.references.memory_trace import MemoryTrace, Shape, sample_trace
+from tests.references.slow_counts import slow_counts
+
+SHAPE = Shape(n_test=12, n_calibration=5, n_train=3, length=30, vocabulary=25)
+TRACE, _ = sample_trace(3, SHAPE, shard=4)
+PLAN = CountPlan("test", "0", np.array([[0.5, 0.6], [0.3, 0.3]]))
+
+
+def test_counts_are_those_of_plain_loops():
+    counts, slow = accumulate(TRACE, PLAN), slow_counts(TRACE, "test")
+    assert np.flatnonzero(counts.n_V).tolist() == sorted(slow)
+    for v, one in slow.items():
+        assert counts.n_V[v] == len(one["positions"]) and counts.n_documents_V[v] == len(one["documents"])
+        assert counts.position_V[v] == sum(one["positions"])
+        for layer in range(2):
+            h, c = np.array(one["h"][layer]), np.array(one["c"][layer])
+            assert counts.mean_entropy_LV[layer, v] == pytest.approx(h.mean(), abs=1e-9)
+            assert from_fixed(counts.entropy_square_LV)[layer, v] == pytest.approx((h**2).sum(), abs=1e-7)
+            assert from_fixed(counts.confidence_LV)[layer, v] == pytest.approx(c.sum(), abs=1e-7)
+            assert counts.extremes_LV2[layer, v].tolist() == pytest.approx([h.min(), h.max()], abs=0)
+            choices, types = counts.choices[layer], np.array([v])
+            for column, name in ((choices.n, "n_e"), (choices.first, "first")):
+                assert choices.dense(column, types)[0].tolist() == [one[name][layer][e] for e in range(8)]
+            assert from_fixed(choices.dense(choices.weight, types))[0].tolist() == [one["weight"][layer][e] for e in range(8)]
+
+
+def test_document_sums_are_those_of_plain_loops():
+    counts = accumulate(TRACE, PLAN)
+    for document, unit in counts.units.of_document.items():
+        rows = [take(s, s.document == document) for s in TRACE.shards if (s.document == document).any()][0]
+        assert counts.tokens_D[unit] == len(rows)
+        assert counts.below_HLD[:, :, unit].tolist() == [[int((rows.entropy_nats[i] < limits[i]).sum()) for i in range(2)]
+                                                         for limits in PLAN.thresholds_nats]
+
+
+def test_nothing_depends_on_the_order_or_size_of_shards_or_on_document_numbers():
+    other = renumbered(TRACE, seed=5)
+    a, b = accumulate(TRACE, PLAN), accumulate(other, PLAN)
+    for name in ("band", "unit", "type", "n", "position", "entropy", "entropy_square_LV", "tokens_D", "below_HLD", "entropy_LD", "histogram"):
+        assert np.array_equal(getattr(a, name), getattr(b, name)), name
+    assert all(np.array_equal(x.weight, y.weight) for x, y in zip(a.choices, b.choices))
+
+
+def renumbered(trace: MemoryTrace, seed: int) -> MemoryTrace:
+    """The same documents in another order under other numbers, one shard each."""
+    numbers = np.random.default_rng(seed).permutation(len(trace.documents))
+    documents = sorted((replace(d, document=int(numbers[d.document])) for d in trace.documents), key=lambda d: d.document)
+    shards = {}
+    for shard in trace.shards:
+        for document in np.unique(shard.document):
+            rows = take(shard, shard.document == document)
+            shards[int(numbers[document])] = replace(rows, document=np.full(len(rows), numbers[document], np.int32))
+    return MemoryTrace(trace.meta, documents, [shards[d.document] for d in documents])
+
+
+def test_documents_are_folded_only_beyond_the_limit_and_the_name_says_so():
+    documents = [DocumentRow(i, f"d{i}", "a", "test") for i in range(25)]
+    whole, folded = (Units.of(documents, replace(PLAN, max_units=n)) for n in (25, 10))
+    assert (whole.n, whole.folded, whole.name) == (25, False, "documents")
+    assert folded.n == 10 and folded.name == "25 documents folded into 10 hashed groups" and folded.domains is None
+    assert sorted(np.bincount(list(folded.of_document.values())).tolist()) == [2] * 5 + [3] * 5
+
+
+def test_documents_are_ordered_by_the_hash_of_id_and_salt():
+    documents = [DocumentRow(i, f"d{i}", "a", "test") for i in range(9)]
+    ids = [d.id for d in Units.of(documents, PLAN).documents]
+    assert ids == sorted((d.id for d in documents), key=lambda i: document_hash(i, "0"))
+    # metrics specification 4.2: SHA-256 of doc_id, NUL, salt
+    assert document_hash("d0", "0").hex() == __import__("hashlib").sha256(b"d0\x000").hexdigest()
+
+
+def test_folding_changes_no_total():
+    a, b = accumulate(TRACE, PLAN), accumulate(TRACE, replace(PLAN, max_units=5))
+    assert b.units.n == 5 and a.n_tokens == b.n_tokens and np.array_equal(a.entropy_LV, b.entropy_LV)
+    assert np.array_equal(a.n_documents_V, b.n_documents_V)
+
+
+def test_a_trace_without_entropies_is_refused_with_the_remedy():
+    bare = MemoryTrace(TRACE.meta, TRACE.documents, [replace(s, entropy_nats=None) for s in TRACE.shards])
+    with pytest.raises(TraceError, match="entropy_nats: absent; .*collect"):
+        accumulate(bare, PLAN)
+
+
+def test_a_row_of_an_unknown_document_is_refused():
+    class Lying(MemoryTrace):
+        def batches(self, *, split=None, layers=None):
+            yield from self.shards
+
+    with pytest.raises(TraceError, match="document: 0 is no test document"):
+        accumulate(Lying(TRACE.meta, TRACE.documents, TRACE.shards), PLAN)
+
+
+def test_an_empty_split_counts_nothing():
+    counts = accumulate(TRACE, replace(PLAN, split="train"))
+    assert counts.n_tokens == 0 and counts.units.n == 0
