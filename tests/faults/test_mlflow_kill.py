@@ -22,8 +22,11 @@ import json, os, signal, sys
 from pathlib import Path
 from tests.mlflow_children import example
 from tracking.mlflow_publisher import publish
-import mlflow
+import mlflow.store.tracking.sqlalchemy_store
 from mlflow import MlflowClient
+from sqlalchemy.orm import configure_mappers
+
+configure_mappers()
 
 CALLS = ("get_experiment_by_name", "create_experiment", "search_runs", "create_run", "log_batch", "log_inputs", "log_artifact",
          "get_metric_history", "set_terminated")

@@ -118,6 +118,7 @@ def test_four_processes_start_one_new_study(tmp_path: Path) -> None:
     assert states(tmp_path) == {"COMPLETE": 32 + 18}
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_beside_a_living_one_costs_no_trial(tmp_path: Path) -> None:
     dying = start(json.dumps([(str(tmp_path), "tell", 3)]), TRIALS="48")
     living = start("once", str(tmp_path), TRIALS="48")
