@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from analysis.kernels import Float
 from analysis.metrics.frequency import midranks
-from analysis.resampling import Interval, delete_group_jackknife, refuse_tokens, t_quantile
+from analysis.resampling import Interval, Statistic, delete_group_jackknife, t_quantile
 
 MAX_SIGN_FLIPS = 20
 
@@ -50,17 +50,14 @@ def seed_comparison(differences: ArrayLike, *, level: float = 0.95) -> SeedCompa
                           p, 2.0 ** (1 - len(d)))
 
 
-def paired_jackknife(sums_a: Float, sums_b: Float, statistic: object, *, unit: str = "document", level: float = 0.95) -> Interval:
+def paired_jackknife(sums_a: Float, sums_b: Float, statistic: Statistic, *, unit: str = "document", level: float = 0.95) -> Interval:
     """Difference a - b of two checkpoints on the same documents: one jackknife over the same groups.
 
     sums_a, sums_b: additive sums [G, C] of the same groups; statistic: sums [R, C] -> [R, M].
     """
-    refuse_tokens(unit)
-    if not callable(statistic):
-        raise TypeError("statistic: a function of sums [R, C]")
     width = sums_a.shape[1]
     return delete_group_jackknife(np.concatenate([sums_a, sums_b], axis=1),
-                                  lambda s: np.asarray(statistic(s[:, :width])) - np.asarray(statistic(s[:, width:])), level=level)
+                                  lambda s: statistic(s[:, :width]) - statistic(s[:, width:]), level=level, unit=unit)
 
 
 @dataclass(frozen=True)

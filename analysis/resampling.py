@@ -84,12 +84,16 @@ def group_sums(columns: NDArray[np.generic], groups: Int) -> Float:
     return out
 
 
-def delete_group_jackknife(sums_GC: Float, statistic: Statistic, *, level: float = 0.95, strata: Int | None = None) -> Interval:
+def delete_group_jackknife(
+    sums_GC: Float, statistic: Statistic, *, level: float = 0.95, strata: Int | None = None, unit: str = "document"
+) -> Interval:
     """Bias-corrected estimates with Student intervals from totals minus one group (metrics specification 4.2).
 
     sums_GC: additive sums per group. strata: stratum [G] of each group; biases and variances then add over strata,
     with the sum of (G_h - 1) degrees of freedom; a stratum of one group adds none. Needs 2 groups in some stratum.
+    unit: what the sums are of; anything but documents is refused.
     """
+    refuse_tokens(unit)
     strata = np.zeros(len(sums_GC), np.int64) if strata is None else strata
     total = sums_GC.sum(axis=0, keepdims=True)
     plug_in = statistic(total)[0]
@@ -200,12 +204,9 @@ def two_way_correlation(rho: float, replicate_z: Float, n_types: int, *, level: 
     return FisherInterval(float(z), se, float(np.tanh(z)), float(np.tanh(z - half)), float(np.tanh(z + half)))
 
 
-def two_way_mean(values: Float, document_variance: float, *, level: float = 0.95) -> tuple[float, float, float]:
-    """SE and ends of a mean over types: the documents' variance plus that of sampling types (pigeonhole bootstrap, Owen 2007)."""
-    variance = document_variance + float(np.var(values, ddof=1)) / len(values)
-    half = normal_quantile(level) * variance**0.5
-    centre = float(values.mean())
-    return variance**0.5, centre - half, centre + half
+def two_way_error(values: Float, document_variance: float) -> float:
+    """Standard error of a mean over types: the documents' variance plus that of drawing the types (Owen 2007, pigeonhole bootstrap)."""
+    return float(np.sqrt(document_variance + np.var(values, ddof=1) / len(values)))
 
 
 def weighted_type_sums(weights: Float, unit: Int, column: Int, values: NDArray[np.generic], n_columns: int) -> Float:

@@ -15,7 +15,7 @@ import numpy as np
 from analysis.counts import CountPlan, RoutingCounts, accumulate
 from analysis.kernels import Float, Int
 from analysis.metrics.entropy import SEED_THRESHOLD, EntropyThreshold
-from analysis.resampling import document_weights, generator, weighted_type_sums
+from analysis.resampling import document_weights, generator, refuse_tokens, weighted_type_sums
 from analysis.trace import RoutingTrace, TraceError
 
 HALF_NAT = EntropyThreshold(0.5, "nats")
@@ -38,6 +38,10 @@ class VarSettings:
     rarefied_to: int = 50
     top_types: int = 1000
     max_units: int = 2000
+    resample: str = "document"
+
+    def __post_init__(self) -> None:
+        refuse_tokens(self.resample)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from analysis.choices import GroupChoices, redraw, weighted_groups
 from analysis.estimate import Estimate
 from analysis.kernels import Float, Int
 from analysis.metrics.consistency import collision, global_collision, kappa, modal_share, rarefied_modal_share
-from analysis.resampling import MIN_UNITS_FOR_INTERVAL, generator, t_quantile
+from analysis.resampling import MIN_UNITS_FOR_INTERVAL, generator, t_quantile, two_way_error
 from hypotheses.var_draws import Statistic, TypeDraw
 from hypotheses.var_evidence import VarCounts
 from hypotheses.var_rank import ONE_DOCUMENT, with_mean, with_null
@@ -67,7 +67,7 @@ class TypeMean:
             reason = "undefined in a replicate of the documents: too few occurrences"
         if reason:
             return Estimate.undefined(reason, method=self.method, **common)  # type: ignore[arg-type]
-        se = float(np.sqrt(self.document_variance[i] + np.var(values, ddof=1) / len(values)))
+        se = two_way_error(values, float(self.document_variance[i]))
         plain = float(values.mean())
         value = plain - (0.0 if self.bias is None else float(self.bias[i]))
         half = t_quantile(level, self.df) * se
@@ -173,7 +173,7 @@ class Consistency:
         size = self.counts.settings.rarefied_to
         shares = []
         for choices in self.counts.test.choices:
-            first = choices.total(choices.first).astype(np.float64)
+            first = np.sort(choices.total(choices.first)).astype(np.float64)  # the draw must not depend on the experts' names
             shares.append(rng.multinomial(size, first / first.sum(), size=len(self.n)).max(axis=1).mean() / size)
         return with_mean(np.array(shares))
 

@@ -61,7 +61,12 @@ def residuals(y: Float, given: Float) -> Float:
 
 
 def partial_spearman(x: Float, y: Float, given: Float, mask: Mask) -> Float:
-    """Spearman of x [m] and y [L, m] given covariates [c, m] (already ranks or dummies), over the types of `mask` [m]."""
+    """Spearman of x [m] and y [L, m] given covariates [c, m] (already ranks or dummies), over the types of `mask` [m].
+
+    NaN with fewer than 3 types, or where the covariates leave nothing of a side.
+    """
+    if mask.sum() < 3:
+        return np.full(len(y), np.nan)
     ranks = midranks(np.vstack([x, y])[:, mask])
     left = residuals(ranks, given[:, mask])
     spread = (left**2).sum(axis=1) > 1e-9 * ((ranks - ranks.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)

@@ -4,8 +4,18 @@ from scipy import stats
 
 from analysis.metrics.entropy import plug_in_nats
 from analysis.resampling import (
-    basic_interval, bca_interval, delete_group_jackknife, document_weights, generator, jackknife_groups, percentile_interval, refuse_tokens,
-    stratified_groups, two_way_correlation, two_way_mean, weighted_type_sums,
+    basic_interval,
+    bca_interval,
+    delete_group_jackknife,
+    document_weights,
+    generator,
+    jackknife_groups,
+    percentile_interval,
+    refuse_tokens,
+    stratified_groups,
+    two_way_correlation,
+    two_way_error,
+    weighted_type_sums,
 )
 from tests.references.cases import case
 
@@ -79,6 +89,8 @@ def test_one_document_has_no_spread():
 def test_resampling_over_anything_but_documents_is_refused_with_the_reason(unit):
     with pytest.raises(ValueError, match="resample unit='document'"):
         refuse_tokens(unit)
+    with pytest.raises(ValueError, match="instead of 95 %"):
+        delete_group_jackknife(np.ones((9, 1)), lambda s: s, unit=unit)
 
 
 @pytest.mark.parametrize(("rho", "m", "why"), [(1.0, 50, "infinite"), (-0.5, 3, "at least 4")])
@@ -110,9 +122,7 @@ def test_type_sums_are_a_matrix_product():
 
 
 def test_two_way_mean_adds_both_variances():
-    se, low, high = two_way_mean(np.array([1.0, 2.0, 3.0, 4.0]), 0.25)
-    assert se == pytest.approx((0.25 + 5 / 3 / 4) ** 0.5)  # Owen 2007: documents + types
-    assert (low + high) / 2 == pytest.approx(2.5)
+    assert two_way_error(np.array([1.0, 2.0, 3.0, 4.0]), 0.25) == pytest.approx((0.25 + 5 / 3 / 4) ** 0.5)  # Owen 2007: documents + types
 
 
 def test_coverage_of_the_two_way_interval():

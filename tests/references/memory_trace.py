@@ -95,7 +95,7 @@ def _rows(numbers: list[int], tokens: list[np.ndarray], shape: Shape, rng: np.ra
         weights.append((w / w.sum(1, keepdims=True)).astype(np.float16))
         top.append(p.astype(np.float32))
     probability = np.array(top)
-    rest = (1 - probability) ** 2 / (shape.n_experts - 1)
+    rest = (1 - probability) ** 2 / max(shape.n_experts - 1, 1)
     entropy = even_rest_nats(probability, shape.n_experts).astype(np.float32)
     simpson = (probability**2 + rest).astype(np.float32)
     return TraceBatch(document, position, types, tuple(ids), tuple(weights), entropy, simpson, probability)

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from analysis.metrics.entropy import (
-    SEED_THRESHOLD, EntropyThreshold, confidence, even_rest_nats, gini_simpson, normalised, plug_in_nats, softmax_entropy_nats, top_k_entropy_nats,
+    SEED_THRESHOLD,
+    EntropyThreshold,
+    confidence,
+    even_rest_nats,
+    gini_simpson,
+    normalised,
+    plug_in_nats,
+    softmax_entropy_nats,
+    top_k_entropy_nats,
 )
 from tests.references.cases import case
 
