@@ -60,7 +60,7 @@ def test_the_planted_rho_stands_five_errors_beyond_the_bound():
 
 
 def test_expected_shares_are_reached():
-    rows = [b for b in planted("positive").batches(split="test")]
+    rows = list(planted("positive").batches(split="test"))
     entropy = np.concatenate([b.entropy_nats for b in rows], axis=1)
     assert (entropy < AIM.thresholds_nats[0]).mean() == pytest.approx(PLAN.facts["expected_low_entropy_share"], abs=0.05)
 
