@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ ALIASES = {
     "--entropy-threshold": "analysis.entropy_threshold",
     "--seed": "seed",
 }
+NOISY = ("torchao", "torch.utils._pytree", "bitsandbytes")  # remarks at import about kernels that other machines have
 ALIAS_HELP = {
     "--model": "hub id or checkpoint directory",
     "--layers": "MoE layers to capture, such as 0,3,7",
@@ -130,6 +132,8 @@ def dispatch(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; a refusal prints its reason and remedy and exits with 1 (2 for wrong usage)."""
     arguments = parser().parse_args(argv)
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         return dispatch(arguments)
     except BrokenPipeError:

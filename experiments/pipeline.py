@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from experiments.declaration import Experiment, resolved
 from experiments.progress import Progress
 from experiments.stages import analyse, collect, controls, corpus, judge, lookup, model, publish, report, sweep
 from experiments.stages.context import Context
-from hypotheses.claim import fingerprint
+from hypotheses.claim import canonical_json, fingerprint
 from tracking.atomic import write_json
 from tracking.run import Run
 
@@ -52,10 +53,14 @@ STAGES = (
 )
 
 
+DIRECTORIES = ("corpus", "frequency", "trace", "sweep", "analysis", "controls", "fastpath")
+
+
 def declaration_of(experiment: Experiment) -> dict[str, Any]:
     """What a run is bound to: the resolved experiment and the protocol; a change of either is another run."""
     claims = [hypotheses.find(name) for name in experiment.hypotheses]
-    return {"experiment": resolved(experiment), "protocol": registration.protocol(experiment, claims)}
+    declared = {"experiment": resolved(experiment), "protocol": registration.protocol(experiment, claims)}
+    return dict(json.loads(canonical_json(declared)))  # lists, as a run's directory gives them back
 
 
 def run_name(experiment: Experiment) -> str:
@@ -73,6 +78,8 @@ def execute(experiment: Experiment, root: Path, progress: Progress, *, name: str
     _before_anything(experiment)
     with Run.open(root, name or run_name(experiment), declaration_of(experiment), new=new) as run:
         context = Context(experiment, run.directory, root, progress)
+        for directory in DIRECTORIES:
+            (run.directory / directory).mkdir(exist_ok=True)
         _log_protocol(context, run)
         for stage in STAGES:
             _do(stage, context, run)
@@ -119,15 +126,10 @@ def _do(stage: StageOf, context: Context, run: Run) -> None:
 
 def _trace_faults(context: Context) -> tuple[str, ...]:
     """What is wrong with the shards of a trace that an earlier attempt finished."""
-    from analysis.trace import TraceError
-    from tracking.traces import StoredTrace
+    from tracking.traces import faults_of
 
-    if not (context.directory / "trace" / "manifest.json").exists():
-        return ()
-    try:
-        return StoredTrace.open(context.directory / "trace").faults()
-    except TraceError as error:
-        return (str(error),)
+    directory = context.directory / "trace"
+    return faults_of(directory) if (directory / "manifest.json").exists() else ()
 
 
 def _open_test_split(context: Context, run: Run) -> None:

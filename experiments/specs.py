@@ -88,13 +88,13 @@ class TestbedSpec(Frozen):
     steps: Positive = 300
     batch: Positive = 16
     window: Positive = 128
-    vocabulary: Positive = 2048
+    vocabulary: Annotated[int, Field(ge=258)] = 2048  # 256 bytes and two special tokens at least
     layers: Positive = 4
     hidden: Positive = 128
     heads: Positive = 4
     experts: Positive = 16
     top_k: Positive = 2
-    intermediate: Positive = 128
+    intermediate: Annotated[int, Field(gt=0, multiple_of=4)] = 128  # rows of 16 bytes, which grouped_mm asks for
     lr: Annotated[float, Field(gt=0)] = 3e-3
     balance: Annotated[float, Field(ge=0)] = 0.01
     seed: Annotated[int, Field(ge=0)] = 0  # the experiment's seed, unless stated

@@ -1,7 +1,7 @@
 """Publishes a run to MLflow: a projection of the run directory, repeatable at any time, never in the run's way.
 
 A run is found again by its tag `run.id`; what is there already is not written again; a server that is away leaves `publish.json` in the
-run directory with "pending": true, and the next publish clears it.
+run directory with the state "pending", and the next publish clears it.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class PublishReport:
 
 def pending(run_directory: Path) -> str | None:
     """Why the last publish of this run did not go through, or None when it did or none was tried."""
-    state = _state(run_directory)
-    return str(state["reason"]) if state.get("state") == "pending" else None
+    reasons = [str(state["reason"]) for state in _states(run_directory).values() if state.get("state") == "pending"]
+    return reasons[0] if reasons else None
 
 
 def publish(run_directory: Path, projection: Projection, tracking_uri: str | None = None, *,
@@ -74,7 +74,9 @@ def publish(run_directory: Path, projection: Projection, tracking_uri: str | Non
     root = run_directory.parent
     uri = resolve_uri(root, tracking_uri)
     patience = patience_s / 2 ** _failures.get(uri, 0)
-    session = _Session(root, uri, projection, _state(run_directory))
+    states = _states(run_directory)
+    before = states.get(projection.run_id, {})
+    session = _Session(root, uri, projection, before)
     try:
         if reason := unreachable(uri, patience):
             raise StoreError(reason)
@@ -83,34 +85,34 @@ def publish(run_directory: Path, projection: Projection, tracking_uri: str | Non
         report = session.report()
         _failures.pop(uri, None)
     except Exception as error:  # MLflow is a projection: whatever it raises, the run goes on
-        report = _put_off(run_directory, uri, error)
+        report = _put_off(run_directory.name, uri, error, before)
     try:
-        write_json(run_directory / STATE_FILE, asdict(report))
+        write_json(run_directory / STATE_FILE, states | {projection.run_id: asdict(report)})
     except OSError as error:  # a full disk: the run's own next write says so with its remedy
         return replace(report, notice=report.notice or str(error))
     return report
 
 
-def _put_off(run_directory: Path, uri: str, error: Exception) -> PublishReport:
+def _put_off(run: str, uri: str, error: Exception, before: dict[str, Any]) -> PublishReport:
     lines = str(error).strip().splitlines()
     reason = lines[0][:500] if lines else type(error).__name__
     notice = None
     if uri not in _failures:
-        notice = f"MLflow at {uri}: {reason}. The run goes on; `assay publish {run_directory.name}` repeats this when MLflow is back."
+        notice = f"MLflow at {uri}: {reason}. The run goes on; `assay publish {run}` repeats this when MLflow is back."
     _failures[uri] = _failures.get(uri, 0) + 1
-    before = _state(run_directory)
     if before.get("tracking_uri") != uri:
         before = {}
     return PublishReport("pending", uri, before.get("mlflow_run_id"), before.get("experiment_id"), reason=reason, notice=notice,
                          artifacts=before.get("artifacts", {}))
 
 
-def _state(run_directory: Path) -> dict[str, Any]:
+def _states(run_directory: Path) -> dict[str, dict[str, Any]]:
+    """The last report of each projection of the run, by its run_id; nothing where the file is damaged, for it is only a memory aid."""
     try:
-        state = json.loads((run_directory / STATE_FILE).read_text())
-    except (OSError, ValueError):  # written again by this publish
+        states = json.loads((run_directory / STATE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
-    return state if isinstance(state, dict) else {}
+    return {name: state for name, state in states.items() if isinstance(state, dict)} if isinstance(states, dict) else {}
 
 
 class _Session:

@@ -16,6 +16,7 @@ from experiments.progress import Progress, Task
 from experiments.sources import TokenDocument
 from experiments.sources.batching import Plan, Shard, plan_shards
 from experiments.sources.errors import SourceError
+from experiments.sources.events import SHARD_COUNTS
 from experiments.sources.faults import raise_on_fault
 from experiments.sources.inputs import Side, model_batch
 from experiments.sources.opening import OpenedModel, open_model, run_model, trace_meta
@@ -71,6 +72,13 @@ class _Tally:
     tied: Any = 0
     dropped: Any = 0
     out_of_memory: int = 0
+
+    def add(self, other: _Tally) -> None:
+        self.rows, self.pads, self.out_of_memory = self.rows + other.rows, self.pads + other.pads, self.out_of_memory + other.out_of_memory
+        self.tied, self.dropped = self.tied + other.tied, self.dropped + other.dropped
+
+    def plain(self) -> dict[str, Any]:
+        return {"rows": self.rows, "pads": self.pads, "tied": np.atleast_1d(self.tied).tolist(), "dropped": np.atleast_1d(self.dropped).tolist()}
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -139,7 +147,10 @@ class HuggingFaceSource:
         try:
             with progress.stage("collect routing", sum(len(d.token_ids) for shard in todo for d in shard.documents), "tokens") as task:
                 for shard in todo:
-                    batch = self._shard(shard, recorder, store, task, tally)
+                    counted = _Tally()
+                    batch = self._shard(shard, recorder, store, task, counted)
+                    tally.add(counted)
+                    store.record_event({"event": SHARD_COUNTS, "shard": shard.number, **counted.plain()})
                     store.write_shard(shard.number, batch, [*(document.document for document in shard.documents), *shard.without_rows])
         finally:
             recorder.close()

@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -143,6 +144,12 @@ def _common(values: Sequence[str]) -> str:
     return distinct[0] if len(distinct) == 1 else "; ".join(f"{value} ({list(values).count(value)} layers)" for value in distinct)
 
 
+def _model_name(model: str) -> str:
+    """A hub id as it is; of a directory its last name, since the revision's hash says which one it is and directories move."""
+    directory = Path(model).expanduser()
+    return directory.resolve().name if directory.is_dir() else model
+
+
 def trace_meta(opened: OpenedModel) -> TraceMeta:
     """Provenance of the trace that this model will write."""
     found = opened.conformance
@@ -151,7 +158,7 @@ def trace_meta(opened: OpenedModel) -> TraceMeta:
     scores = ["softmax" if reading.score == "probabilities" else reading.score for reading in found.readings]
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES} | {"python": platform.python_version()}
     return TraceMeta(
-        model=opened.spec.model, revision=opened.checkpoint.revision, layers=layers, score_function=_common(scores),
+        model=_model_name(opened.spec.model), revision=opened.checkpoint.revision, layers=layers, score_function=_common(scores),
         entropy_of=_common(["softmax_logits" if score == "softmax" else "normalised_scores" for score in scores]),
         weights_mean=_common([formula.text for formula in found.formula]), tokenizer=tokenizer_digest(opened.tokenizer),
         vocabulary_size=int(opened.model.get_input_embeddings().num_embeddings), collector=COLLECTOR, versions=versions,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from typing import Any
 
 import numpy as np
 
 from analysis.trace import DocumentRow
+from experiments.collected import whole_collection
 from experiments.collection import TypeCounts, routed_documents, type_counts
 from experiments.evaluation_files import plain
 from experiments.stages.context import Context
@@ -28,7 +28,7 @@ def run(context: Context) -> dict[str, Any]:
     writer = TraceWriter.create_or_resume(context.directory / "trace", source.meta, rows)
     report = source.collect(documents, writer, context.progress)
     writer.finish()
-    write_json(context.directory / "trace" / "collection.json", plain(dataclasses.asdict(report)))
+    write_json(context.directory / "trace" / "collection.json", plain(whole_collection(report, context.trace.manifest.events)))
     return {"digest": context.trace.digest, "rows": context.trace.n_tokens}
 
 

@@ -59,10 +59,11 @@ class Context:
     def checkpoint(self) -> Path:
         """Directory of the testbed's trained model."""
         from experiments import testbed
+        from experiments.testbed.recipe import recipe_of
         from hypotheses.claim import fingerprint
 
-        recipe = {"testbed": self.experiment.testbed.model_dump(mode="json"), "corpus": self.corpus.digest}
-        return testbed.train(self.experiment.testbed, self.corpus, self.cache / "models" / f"mixtral-{fingerprint(recipe)[:12]}", self.progress)
+        recipe = fingerprint(recipe_of(self.experiment.testbed, self.corpus))
+        return testbed.train(self.experiment.testbed, self.corpus, self.cache / "models" / f"mixtral-{recipe[:12]}", self.progress)
 
     @cached_property
     def trace(self) -> StoredTrace:

@@ -18,10 +18,12 @@ from analysis.metrics.loss_change import loss_change
 from analysis.resampling import generator
 from analysis.trace import RoutingTrace
 from experiments import evaluation_files
+from experiments.evaluation_files import plain
 from experiments.stages.context import Context
 from tracking.atomic import write_bytes, write_json
 
 if TYPE_CHECKING:
+    from analysis.metrics.fastpath import LayerTable as Rows
     from experiments.sources import TokenDocument
     from experiments.sources.lookup_routing import LayerTable, Losses
 
@@ -35,35 +37,47 @@ class Lookup:
     tables: Mapping[int, LayerTable]
     eligible: Mapping[int, NDArray[np.bool_]]
 
+    @property
+    def covered(self) -> list[int]:
+        """Layers in which some type is eligible."""
+        return [layer for layer, types in self.eligible.items() if types.any()]
+
 
 def run(context: Context) -> dict[str, Any]:
-    """Measure held-out loss with the router, with the table in all layers, in each alone, and with a random table."""
+    """Measure held-out loss with the router, and with a table in its place: in all layers, in each alone, and a random table.
+
+    Done for the table at the declared thresholds, and, as exploration, for the one at the point that the sweep chose.
+    """
     from experiments.sources.errors import SourceError
-    from experiments.sources.lookup_routing import measure_losses
 
     directory = context.directory / "fastpath"
     directory.mkdir(exist_ok=True)
-    lookup = _lookup(context)
-    write_bytes(directory / "lookup_table.npz", _packed(lookup))
-    covered = [layer for layer, types in lookup.eligible.items() if types.any()]
-    if not covered:
-        return _refused(context, "no token type is eligible in any layer, so the table is empty and changes nothing")
-    documents = _documents(context)
+    lookups = {"declared thresholds": _declared(context)}
+    write_bytes(directory / "lookup_table.npz", _packed(lookups["declared thresholds"]))
+    chosen = context.read_json("sweep/sweep.json").get("chosen")
+    if chosen:
+        lookups["swept thresholds"] = _swept(context, chosen)
+    empty = [f"{name}: no token type is eligible in any layer, so the table is empty and changes nothing"
+             for name, lookup in lookups.items() if not lookup.covered]
+    usable = {name: lookup for name, lookup in lookups.items() if lookup.covered}
     try:
-        baseline = measure_losses(context.source, documents, context.progress)
-        variants = _variants(context, lookup, covered, documents, baseline)
+        effect = _measured(context, usable) if usable else {"variants": []}
     except SourceError as error:
-        return _refused(context, str(error))
+        effect, empty = {"variants": []}, [*empty, str(error)]
+    write_json(directory / "effect.json", plain({"measured": bool(effect["variants"]), "reason": "; ".join(empty) or None, **effect}))
+    return {"variants": len(effect["variants"])}
+
+
+def _measured(context: Context, lookups: Mapping[str, Lookup]) -> dict[str, Any]:
+    from experiments.sources.lookup_routing import measure_losses
+
+    documents = _documents(context)
+    measure_losses(context.source, documents, context.progress)  # so that kernels are made for every shape before a clock runs
+    baseline = measure_losses(context.source, documents, context.progress)
     tokens = int(baseline.n_tokens.sum())
-    effect = {"measured": True, "documents": len(documents), "tokens": tokens, "baseline_loss_nats": float(baseline.loss_sum.sum()) / max(tokens, 1),
-              "baseline_seconds": baseline.seconds, "variants": variants}
-    write_json(directory / "effect.json", evaluation_files.plain(effect))
-    return {"variants": len(variants)}
-
-
-def _refused(context: Context, reason: str) -> dict[str, Any]:
-    write_json(context.directory / "fastpath" / "effect.json", {"measured": False, "reason": reason, "variants": []})
-    return {"variants": 0}
+    variants = [one for name, lookup in lookups.items() for one in _variants(context, name, lookup, (documents, baseline))]
+    return {"documents": len(documents), "tokens": tokens, "baseline_loss_nats": float(baseline.loss_sum.sum()) / max(tokens, 1),
+            "baseline_seconds": baseline.seconds, "variants": variants}
 
 
 def _documents(context: Context) -> list[TokenDocument]:
@@ -76,23 +90,49 @@ def _documents(context: Context) -> list[TokenDocument]:
     return ordered[:context.experiment.fastpath.n_documents]
 
 
-def _lookup(context: Context) -> Lookup:
+def _declared(context: Context) -> Lookup:
     """The evaluation's table in the model's own scale of weights."""
-    from experiments.sources.lookup_routing import LayerTable
+    from analysis.metrics.fastpath import LayerTable as Rows
 
     rows = evaluation_files.load(context.directory / "analysis" / HYPOTHESIS).tables["fastpath_table"]
-    meta, scale = context.trace.meta, mean_weight_sum(context.trace)
+    columns = {name: np.asarray(rows[name]) for name in ("layer", "token_id", "slot", "expert", "weight")}
+    tables = []
+    for layer, of in enumerate(context.trace.meta.layers):
+        mine = np.flatnonzero(columns["layer"] == layer)
+        mine = mine[np.lexsort((columns["slot"][mine], columns["token_id"][mine]))]
+        shape = (-1, of.top_k)
+        types = columns["token_id"][mine].astype(np.int64).reshape(shape)[:, 0]
+        tables.append(Rows(types, columns["expert"][mine].astype(np.int64).reshape(shape), columns["weight"][mine].astype(float).reshape(shape)))
+    return _scaled(context, tables)
+
+
+def _swept(context: Context, point: Mapping[str, Any]) -> Lookup:
+    """The table at the sweep's point; slots beyond its table size keep the next experts with weight 0."""
+    from dataclasses import replace
+
+    from analysis.metrics.fastpath import eligible, lookup_tables
+    from experiments.stages.sweep import calibration_counts
+
+    counts = calibration_counts(context)
+    limits = point["max_entropy"] * np.log([layer.n_experts for layer in counts.layers])
+    tables = []
+    for table in lookup_tables(counts, eligible(counts, point["min_count"], limits)):
+        weights = np.where(np.arange(table.weights.shape[1]) < point["table_k"], table.weights, 0.0)
+        tables.append(replace(table, weights=weights / weights.sum(axis=1, keepdims=True)))
+    return _scaled(context, tables)
+
+
+def _scaled(context: Context, rows: Sequence[Rows]) -> Lookup:
+    """Tables over the whole vocabulary, weights in the model's own scale."""
+    from experiments.sources.lookup_routing import LayerTable
+
+    size, scale = context.trace.meta.vocabulary_size, mean_weight_sum(context.trace)
     tables, eligible = {}, {}
-    for layer, of in enumerate(meta.layers):
-        mine = np.flatnonzero(np.asarray(rows["layer"]) == layer)
-        types = np.asarray(rows["token_id"])[mine].astype(np.int64)
-        ids = np.zeros((meta.vocabulary_size, of.top_k), np.int64)
-        weights = np.zeros((meta.vocabulary_size, of.top_k), np.float32)
-        slot = np.asarray(rows["slot"])[mine].astype(np.int64)
-        ids[types, slot] = np.asarray(rows["expert"])[mine]
-        weights[types, slot] = np.asarray(rows["weight"])[mine] * scale[layer]
-        eligible[layer] = np.zeros(meta.vocabulary_size, bool)
-        eligible[layer][types] = True
+    for layer, (table, of) in enumerate(zip(rows, context.trace.meta.layers)):
+        ids, weights = np.zeros((size, of.top_k), np.int64), np.zeros((size, of.top_k), np.float32)
+        ids[table.types], weights[table.types] = table.experts, table.weights * scale[layer]
+        eligible[layer] = np.zeros(size, bool)
+        eligible[layer][table.types] = True
         tables[layer] = LayerTable(ids, weights)
     return Lookup(tables, eligible)
 
@@ -119,18 +159,20 @@ def random_lookup(lookup: Lookup, n_experts: Sequence[int], rng: np.random.Gener
     return Lookup(tables, lookup.eligible)
 
 
-def _variants(context: Context, lookup: Lookup, covered: Sequence[int], documents: Sequence[TokenDocument],
-              baseline: Losses) -> list[dict[str, Any]]:
+Reference = tuple[Sequence["TokenDocument"], "Losses"]
+
+
+def _variants(context: Context, name: str, lookup: Lookup, reference: Reference) -> list[dict[str, Any]]:
     experts = [layer.n_experts for layer in context.trace.meta.layers]
     shuffled = random_lookup(lookup, experts, generator(context.experiment.seed, "random_lookup_table"))
-    asked = [("all layers", lookup, covered), ("random table, all layers", shuffled, covered)]
-    if len(covered) > 1:
-        asked += [(f"layer {layer} alone", lookup, [layer]) for layer in covered]
-    return [_variant(context, name, chosen, layers, (documents, baseline)) for name, chosen, layers in asked]
+    asked = [("all layers", lookup, lookup.covered), ("random table, all layers", shuffled, lookup.covered)]
+    if len(lookup.covered) > 1:
+        asked += [(f"layer {layer} alone", lookup, [layer]) for layer in lookup.covered]
+    return [_variant(context, f"{name}, {what}", chosen, layers, reference) for what, chosen, layers in asked]
 
 
 def _variant(context: Context, name: str, lookup: Lookup, layers: Sequence[int],
-             reference: tuple[Sequence[TokenDocument], Losses]) -> dict[str, Any]:
+             reference: Reference) -> dict[str, Any]:
     from experiments.sources.lookup_routing import measure_losses, replace_routers
 
     documents, baseline = reference

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from experiments import evaluation_files
+from experiments.sources.events import SHARD_COUNTS
 from experiments.stages.context import Context
 from hypotheses.findings import findings_from_json
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write the report; the same findings give the same bytes."""
+    """Write the report of every finding; the same findings give the same bytes."""
     return {"report": str(write_report(context).relative_to(context.directory))}
 
 
@@ -24,16 +24,19 @@ def write_report(context: Context) -> Path:
     findings = findings_from_json((context.directory / "findings.json").read_text(encoding="utf-8"))
     trace, collection = context.trace, context.read_json("trace/collection.json")
     meta = trace.meta
-    facts = TraceFacts(meta, trace.n_tokens, excluded_tokens(collection), meta.details.get("conformance", {}), trace.manifest.events,
+    events = [event for event in trace.manifest.events if event["event"] != SHARD_COUNTS]
+    facts = TraceFacts(meta, trace.n_tokens, excluded_tokens(collection), meta.details.get("conformance", {}), events,
                        trace.digest)
     for finding in findings:
         name = finding.hypothesis
         content = ReportContent(
             finding=finding, evaluation=evaluation_files.load(context.directory / "analysis" / name), trace=facts,
-            corpus=context.read_json("corpus/manifest.json"), provenance=provenance(context), training=context.read_json("training.json") or None,
-            sweep=context.read_json("sweep/sweep.json") or None, fastpath=context.read_json("fastpath/effect.json") or None,
-            controls=context.read_json("controls/controls.json"), quality=quality(collection))
-        path = write(context.directory, content)
+            corpus=context.read_json("corpus/manifest.json"), provenance=provenance(context),
+            training=context.read_json("training.json") or None,
+            sweep={**context.read_json("sweep/sweep.json"), **context.read_json("sweep/confirmed.json")} or None,
+            fastpath=context.read_json("fastpath/effect.json") or None, controls=context.read_json("controls/controls.json"),
+            quality=quality(collection))
+        path = write(context.directory if len(findings) == 1 else context.directory / "hypotheses" / name, content)
     return path
 
 
@@ -68,16 +71,11 @@ def quality(collection: dict[str, Any]) -> list[dict[str, Any]]:
 def provenance(context: Context) -> dict[str, Any]:
     """Where the run came from, with the command that repeats it."""
     experiment = context.experiment
-    kept = context.read_json("provenance.json")
+    attempts = context.read_json("state.json").get("attempts", [])
+    last = attempts[-1] if attempts else {}
+    kept = {"attempts": len(attempts), "source": last.get("source"), "machine": last.get("machine"), "versions": last.get("versions")}
     options = "".join(f" --set '{text}'" for text in experiment.overrides)
     command = f"assay run {experiment.name} --profile {experiment.profile}{options}"
     protocol = context.read_json("protocol.json")
     return {"command": command, "protocol": protocol.get("fingerprint"), "protocol logged": protocol.get("logged"),
             "declaration": str(context.directory.name), **kept}
-
-
-def report_path(directory: Path) -> Path:
-    """Where a run's page lies."""
-    state = json.loads((directory / "findings.json").read_text(encoding="utf-8"))
-    assert state["findings"]
-    return directory / "report" / "report.html"

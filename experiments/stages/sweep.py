@@ -23,7 +23,7 @@ from tracking.atomic import write_json
 
 def run(context: Context) -> dict[str, Any]:
     """The exact grid in one pass over types, then the study; no test document is read."""
-    counts = _calibration(context)
+    counts = calibration_counts(context)
     scan = threshold_scan(counts)
 
     def points(asked: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -49,7 +49,8 @@ def _point(point: SweepPoint | None) -> dict[str, Any] | None:
     return None if point is None else {"min_count": point.min_count, "max_entropy": point.max_entropy, "table_k": point.table_k}
 
 
-def _calibration(context: Context) -> RoutingCounts:
+def calibration_counts(context: Context) -> RoutingCounts:
+    """Counts of the calibration split; no test document is read."""
     trace = context.trace
     return accumulate(trace, CountPlan("calibration", str(context.experiment.seed), np.zeros((1, len(trace.meta.layers)))))
 
@@ -59,7 +60,6 @@ def confirm(context: Context) -> dict[str, Any]:
     outcome = read(context.directory / "sweep")
     confirmed = {} if outcome.chosen is None else _on_test(context, outcome.chosen)
     write_json(context.directory / "sweep" / "confirmed.json", plain({
-        "chosen": _point(outcome.chosen), "reason": outcome.reason,
         "confirmed": {name: one.to_json() for name, one in confirmed.items()},
         "optimism": {name: one.to_json() for name, one in optimism(outcome.chosen, confirmed).items()}}))
     return {"confirmed": bool(confirmed)}

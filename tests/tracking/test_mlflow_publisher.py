@@ -177,7 +177,18 @@ def test_a_database_that_is_none_is_reported_and_left_alone(run: Path) -> None:
 def test_a_damaged_publish_state_is_written_again(run: Path) -> None:
     (run / "publish.json").write_text("{")
     assert publish(run, example()).state == "published"
-    assert json.loads((run / "publish.json").read_text())["state"] == "published"
+    assert json.loads((run / "publish.json").read_text())["var-quick-00000000"]["state"] == "published"
+
+
+def test_two_hypotheses_of_one_run_keep_their_own_state(run: Path) -> None:
+    away = f"http://127.0.0.1:{free_port()}"
+    publish(run, example("r:var"))
+    publish(run, example("r:ecology", experiment="ecology"), away)
+    publish(run, example("r:var"))
+    assert "refused" in pending(run)
+    publish(run, example("r:ecology", experiment="ecology"))
+    assert pending(run) is None
+    assert len(rows(run.parent / "mlflow.db", "runs")) == 2
 
 
 def test_the_first_batch_keeps_the_order_of_the_projection(run: Path) -> None:
