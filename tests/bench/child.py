@@ -17,7 +17,7 @@ from analysis.counts import CountPlan, RoutingCounts, accumulate
 from analysis.trace import RoutingTrace, TraceError
 from tracking.traces import StoredTrace
 
-MAX_UNITS = 200
+MAX_UNITS = 50
 FREQUENCY = "frequency.npz"
 
 
@@ -51,7 +51,8 @@ def evaluate(directory: Path, replicates: int) -> dict[str, Any]:
 
     frequency = load_npz(directory.parent / FREQUENCY)
     before, begun, cpu = memory_mib("VmHWM"), time.perf_counter(), time.process_time()
-    evaluation = evaluate(VarEvidence(StoredTrace.open(directory), frequency, (), VarSettings(n_bootstrap=replicates)))
+    settings = VarSettings(n_bootstrap=replicates, n_bootstrap_exploratory=min(replicates, VarSettings.n_bootstrap_exploratory))
+    evaluation = evaluate(VarEvidence(StoredTrace.open(directory), frequency, (), settings))
     took = {"wall_s": time.perf_counter() - begun, "cpu_s": time.process_time() - cpu}
     families = {name: [estimate] for name, estimate in evaluation.estimates.items()}
     families |= {f"{name} by layer": list(found) for name, found in evaluation.by_layer.items()}

@@ -63,7 +63,8 @@ def whole_evaluation(root: Path, sizes: Sizes) -> dict[str, Any]:
     assert len({one["digest"] for one in found}) == 1, "the estimates depend on the shards"
     walls = [one["wall_s"] for one in found]
     return {"workload": "evaluate(), from the store to every estimate, null and table", "ours": _times(found),
-            "rate": len(sample.rows) / median(walls), "unit": "tokens/s", "peak_mib": max(one["peak_mib"] for one in found), "before_mib": max(one["before_mib"] for one in found),
+            "rate": len(sample.rows) / median(walls), "unit": "tokens/s", "peak_mib": max(one["peak_mib"] for one in found),
+            "before_mib": max(one["before_mib"] for one in found),
             "agreed": "the same estimates, bit for bit, from shards of 64 and of 7 documents",
             "note": f"{len(sample.rows):,} tokens x {len(sample.meta.layers)} layers, {len(sample.documents)} documents, B = {REPLICATES}, "
             f"99 null draws, {found[0]['estimates']} metrics"}
@@ -82,7 +83,8 @@ def beyond_memory(root: Path, sizes: Sizes) -> dict[str, Any]:
     held = child("whole", root, sizes.bound_mib)
     outcome = held.get("refused", f"fits, peak {held.get('peak_mib', 0):.0f} MiB")
     return {"workload": "a trace larger than memory, streamed through the counts", "ours": _times([found]),
-            "rate": found["tokens"] / found["wall_s"], "unit": "tokens/s", "peak_mib": found["peak_mib"], "bound_mib": sizes.bound_mib, "trace_mib": copies * n_bytes(batch) / 2**20,
+            "rate": found["tokens"] / found["wall_s"], "unit": "tokens/s", "peak_mib": found["peak_mib"],
+            "bound_mib": sizes.bound_mib, "trace_mib": copies * n_bytes(batch) / 2**20,
             "all_rows_held": outcome, "agreed": f"every sum per type is {copies} times that of the batch that was copied, bit for bit",
             "note": f"{found['tokens']:,} tokens x 4 layers, {copies * n_bytes(batch) / 2**20:.0f} MiB of arrays within RLIMIT_DATA "
             f"{sizes.bound_mib} MiB, {MAX_UNITS} units; holding all rows: {outcome}"}

@@ -1,0 +1,92 @@
+"""The bench on little: every way gives our numbers, and table and JSON have their form. Never how long anything took."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.bench import __main__ as bench
+from tests.bench import type_statistics
+from tests.bench.measure import Rival, Workload, compare
+from tests.bench.rows import Sample, Sizes
+
+TINY = Sizes(tokens=6_000, vocabularies=(256,), loop_tokens=500, replicates=20, rival_replicates=2, null_draws=4, rival_draws=1,
+             store_tokens=3_000, evaluated_tokens=6_000, evaluations=2, bound_mib=224, alternations=2)
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc and RLIMIT_DATA are Linux")
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.bench.evaluation.LARGER", 0.05)
+        patch.setattr("tests.bench.evaluation.REPLICATES", 39)
+        found: dict[str, Any] = json.loads(json.dumps(bench.measure(TINY, tmp_path_factory.mktemp("bench"))))
+    return found
+
+
+@linux
+def test_every_workload_is_measured(measured: dict[str, Any]) -> None:
+    names = list(dict.fromkeys(row["workload"] for row in measured["rows"]))
+    assert names == ["per-type statistics, 256 types", "all counts of the analysis, 256 types", "two-way bootstrap of Spearman, B = 20",
+                     "matched null, R = 4", "trace store, write", "trace store, read", "ids to arrays",
+                     "evaluate(), from the store to every estimate, null and table",
+                     "a trace larger than memory, streamed through the counts"]
+    for row in measured["rows"]:
+        if "rival" in row:
+            assert len(row["ours"]["wall_s"]) == len(row["theirs"]["wall_s"]) == TINY.alternations
+            assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
+        assert row["agreed"]
+    assert len(measured["yard_s"]) == 2
+    assert {"form", "sizes", "machine", "versions", "commit", "yard_s", "wall_s", "rows"} == set(measured)
+
+
+@linux
+def test_table_has_a_line_per_rival(measured: dict[str, Any]) -> None:
+    lines = bench.table(measured).splitlines()
+    body = [line for line in lines if line.startswith("|")][2:]
+    assert len(body) == len(measured["rows"])
+    assert len({line.count("|") for line in body}) == 1
+    assert sum("scaled" in line for line in body) == 5  # what ran on a slice says so
+
+
+@linux
+def test_changes_compare_like_with_like(measured: dict[str, Any]) -> None:
+    assert bench.changes(measured, measured).count("\n") == 1 + sum("rival" in row for row in measured["rows"])
+    with pytest.raises(ValueError, match="other sizes"):
+        bench.changes(measured | {"form": bench.FORM - 1}, measured)
+
+
+def test_a_rival_with_other_numbers_is_not_timed() -> None:
+    def check() -> str:
+        raise AssertionError("pandas")
+
+    timed: list[str] = []
+    wrong = Workload("w", lambda: timed.append("ours"), [Rival("pandas", lambda: timed.append("theirs"))], check, 1, "x/s")
+    with pytest.raises(AssertionError, match="pandas"):
+        compare(wrong, 3)
+    assert not timed
+
+
+def test_statistics_that_differ_are_told() -> None:
+    found = type_statistics.ours(Sample.of(1_000, 64))
+    assert found.agrees(found)
+    assert not found.agrees(replace(found, mean=found.mean + 1e-6))
+    moved = found.experts.copy()
+    moved[0, int(np.argmax(found.n)), 0] += 1
+    assert not found.agrees(replace(found, experts=moved))
+
+
+def test_a_slice_is_scaled() -> None:
+    row = compare(Workload("w", lambda: sum(range(20_000)), [Rival("r", lambda: sum(range(20_000)), share=0.001)], lambda: "", 1, "x/s"), 3)[0]
+    assert row["share_run"] == 0.001
+    assert row["theirs"]["wall_s"][0] > 0
+
+
+def test_bench_is_run_by_make() -> None:
+    assert "-m tests.bench" in (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
