@@ -62,7 +62,7 @@ def publish(root: Path, name: str) -> int:
     with Run.resume(root, str(directory)) as held:
         if (directory / "report" / "report.html").exists():
             held.finish()
-        reports = stage.publish(Context(declared(directory), directory, directory.parent, Console()), held, final=True)
+        reports = stage.publish(Context(declared(directory), directory, directory.parent, Console()), held, final=True, patience_s=stage.ASKED_PATIENCE_S)
     for one in reports:
         refused = f", {len(one.unpublished)} values that MLflow does not take" if one.unpublished else ""
         print(f"{one.state}: {one.tracking_uri}{f' ({one.reason})' if one.reason else f', {one.written} new metric points{refused}'}")

@@ -14,8 +14,8 @@ from hypotheses.claim import Evaluation, Finding
 from tracking.projection import Projection
 
 MODEL_NAME_LENGTH = 14  # of a run's name; about 20 characters are seen in the run table
-FAMILIES = {"freq": "frequency", "entropy": "entropy", "confidence": "entropy", "fastpath": "fastpath", "collision": "consistency",
-            "consistency": "consistency", "zipf": "frequency", "top": "frequency"}
+FAMILIES = {"freq": "frequency", "entropy": "entropy", "confidence": "entropy", "fastpath": "fastpath", "collision": "routing_consistency",
+            "consistency": "routing_consistency", "zipf": "frequency", "top": "frequency"}
 JUDGED_FIRST = "criteria/met"
 
 

@@ -39,6 +39,15 @@ class Ratio:
         return ratio if self.pooled else with_mean(ratio)
 
 
+def alike_interval(value: float, n_documents: int, level: float) -> tuple[float, float]:
+    """Ends of a share that is 0 (or 1) in every one of n documents: Clopper and Pearson's, 1 - (alpha / 2)^(1 / n) away from it.
+
+    Documents that all agree have no spread, and an interval of no width would pass or fail a criterion on any number of them.
+    """
+    reach = 1 - ((1 - level) / 2) ** (1 / n_documents)
+    return (0.0, reach) if value == 0 else (1 - reach, 1.0)
+
+
 @dataclass(frozen=True)
 class RatioRule:
     """Which split's documents are resampled, and the reason given where a denominator is 0."""
@@ -63,8 +72,12 @@ class RatioRule:
                 made.append(self._undefined(ratio, self.empty, n))
                 continue
             value, low, high = np.clip([interval.value[i], interval.low[i], interval.high[i]], *ratio.bounds).tolist()
+            how = method
+            if ratio.bounds == (0.0, 1.0) and interval.se[i] == 0 and value in ratio.bounds:
+                low, high = alike_interval(value, len(units.documents), self.counts.settings.level)
+                how += "; every document alike, so the open end is that of n documents without an exception (exact binomial)"
             one = Estimate(value, low if self.wide else None, high if self.wide else None, ratio.unit, "document", len(units.documents),
-                           method, level=self.counts.settings.level, plug_in=float(interval.plug_in[i]), se=float(interval.se[i]),
+                           how, level=self.counts.settings.level, plug_in=float(interval.plug_in[i]), se=float(interval.se[i]),
                            n=int(n), n_of=ratio.n_of)
             made.append(with_null(one, None if null_RM is None else null_RM[:, i]))
         return tuple(made)

@@ -16,18 +16,19 @@ if TYPE_CHECKING:
     from tracking.mlflow_publisher import PublishReport
     from tracking.run import Run
 
+STAGE_PATIENCE_S, ASKED_PATIENCE_S = 0.4, 20.0  # a silent server is waited for: by a run under way, by a person who asked
 ARTIFACTS = (("report", "report"), ("figures", "figures"), ("findings.json", ""), ("routing_stats.csv", "tables"), ("protocol.json", ""),
              ("declaration.json", ""), ("sweep/sweep.json", "sweep"), ("fastpath/effect.json", "fastpath"),
              ("fastpath/lookup_table.npz", "fastpath"), ("corpus/manifest.json", "corpus"), ("controls/controls.json", "controls"))
 
 
-def publish(context: Context, run: Run, *, final: bool = False) -> list[PublishReport]:
+def publish(context: Context, run: Run, *, final: bool = False, patience_s: float = STAGE_PATIENCE_S) -> list[PublishReport]:
     """Bring MLflow up to what the run directory holds; a store that is away leaves one notice."""
     from tracking import mlflow_publisher
 
     reports = []
     for name in context.experiment.hypotheses:
-        reports.append(mlflow_publisher.publish(context.directory, project(context, run, name, final=final)))
+        reports.append(mlflow_publisher.publish(context.directory, project(context, run, name, final=final), patience_s=patience_s))
         if reports[-1].notice:
             print(reports[-1].notice, file=sys.stderr)
     return reports
