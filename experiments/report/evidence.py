@@ -69,18 +69,37 @@ def _events(events: Sequence[Mapping[str, Any]]) -> list[Block]:
     return [Table("events", "What happened while routing was collected", [Column("event"), Column("details")], rows)]
 
 
+def conformance_blocks(conformance: Mapping[str, Any]) -> list[Block]:
+    """What the capture's check found: one row for each kind of layer, and what holds for the whole model."""
+    layers = conformance.get("layers")
+    blocks: list[Block] = []
+    if isinstance(layers, Mapping) and layers and all(isinstance(one, Mapping) for one in layers.values()):
+        keys = list(dict.fromkeys(key for one in layers.values() for key in one))
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for name, one in layers.items():
+            alike.setdefault(tuple("" if one.get(key) is None else str(one[key]) for key in keys), []).append(str(name))
+        rows: list[list[Cell]] = [[names[0] if len(names) == 1 else f"{len(names)} layers, {names[0]} to {names[-1]}", *values]
+                                  for values, names in alike.items()]
+        blocks.append(Table("conformance_layers", "Conformance of the capture by layer, checked on a probe batch",
+                            [Column("router"), *(Column(key.replace("_", " ")) for key in keys)], rows,
+                            "Agreement: share of tokens whose chosen experts are the top-k of the recorded scores."))
+    rest = {key: value for key, value in conformance.items() if not (blocks and key == "layers")}
+    return [*blocks, pairs_table("conformance", "Conformance of the capture", rest)] if rest or not blocks else blocks
+
+
 def quality_section(content: ReportContent) -> Section:
     """Tokens left out, checks of the trace, conformance of the capture, events, corpus and training."""
     trace, meta = content.trace, content.trace.meta
     blocks: list[Block] = [
         _excluded(content),
         *_remarks(content.quality),
-        pairs_table("conformance", "Conformance of the capture, checked on the first batch", trace.conformance),
+        *conformance_blocks(trace.conformance),
         *_events(trace.events),
         pairs_table(
             "capture",
             "What the trace's columns mean",
-            {"score function": meta.score_function, "entropy of": meta.entropy_of, "weights": meta.weights_mean, **meta.details},
+            {"score function": meta.score_function, "entropy of": meta.entropy_of, "weights": meta.weights_mean,
+             **{key: value for key, value in meta.details.items() if key != "conformance"}},
         ),
         *corpus_blocks(content.corpus),
     ]
