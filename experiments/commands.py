@@ -42,18 +42,18 @@ def resume(root: Path, name: str) -> int:
 
 def report(root: Path, name: str) -> int:
     """Write a run's figures and report again."""
-    from experiments.stages.context import Context
-    from experiments.stages.report import write_report
+    from experiments.pipeline import report_again
 
     directory = run_directory(root, name)
     if not (directory / "findings.json").exists():
         raise CommandError(f"{directory}: not judged yet, so there is nothing to report; go on with: assay resume {directory}")
-    print(write_report(Context(declared(directory), directory, directory.parent, Console())))
+    print(report_again(directory.parent, directory, Console()))
     return 0
 
 
 def publish(root: Path, name: str) -> int:
     """Log a run to MLflow again; only what is missing is written."""
+    from experiments.pipeline import recorded
     from experiments.stages import publish as stage
     from experiments.stages.context import Context
     from tracking.run import Run
@@ -62,7 +62,8 @@ def publish(root: Path, name: str) -> int:
     with Run.resume(root, str(directory)) as held:
         if (directory / "report" / "report.html").exists():
             held.finish()
-        reports = stage.publish(Context(declared(directory), directory, directory.parent, Console()), held, final=True, patience_s=stage.ASKED_PATIENCE_S)
+        context = Context(recorded(held.declaration), directory, directory.parent, Console())
+        reports = stage.publish(context, held, final=True, patience_s=stage.ASKED_PATIENCE_S)
     for one in reports:
         refused = f", {len(one.unpublished)} values that MLflow does not take" if one.unpublished else ""
         print(f"{one.state}: {one.tracking_uri}{f' ({one.reason})' if one.reason else f', {one.written} new metric points{refused}'}")

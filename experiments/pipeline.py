@@ -88,6 +88,19 @@ def execute(experiment: Experiment, root: Path, progress: Progress, *, name: str
         return run.directory, list(findings_from_json((run.directory / "findings.json").read_text(encoding="utf-8")))
 
 
+def report_again(root: Path, directory: Path, progress: Progress) -> Path:
+    """Write the report of a judged run again, under the declaration that the run began with; returns the path of the page."""
+    with Run.resume(root, str(directory)) as run:
+        _do(STAGES[-1], Context(recorded(run.declaration), run.directory, root, progress), run, again=True)
+        run.finish()
+        return run.directory / "report" / "report.html"
+
+
+def recorded(declaration: Mapping[str, Any]) -> Experiment:
+    """The experiment that a run's directory keeps."""
+    return Experiment.model_validate_json(json.dumps(declaration["experiment"]))
+
+
 def _before_anything(experiment: Experiment) -> None:
     """Refuse a model that is not there before a run directory exists."""
     if not experiment.source.is_testbed:
@@ -105,11 +118,11 @@ def _log_protocol(context: Context, run: Run) -> None:
         publish.publish(context, run)
 
 
-def _do(stage: StageOf, context: Context, run: Run) -> None:
+def _do(stage: StageOf, context: Context, run: Run, *, again: bool = False) -> None:
     before = {name: run.state.stages[name].remarks for name in stage.after}
     inputs = fingerprint({"declaration": run.declaration, "before": before})
     faults = _trace_faults(context) if stage.name == "collect" else ()
-    if not run.needs(stage.name, inputs, faults):
+    if not again and not run.needs(stage.name, inputs, faults):
         return
     print(f"{stage.name} ...", file=sys.stderr)
     if stage.name == "analyse":
