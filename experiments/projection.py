@@ -21,7 +21,7 @@ JUDGED_FIRST = "criteria/met"
 
 def run_name(model: str, finding: Finding | None) -> str:
     """"<model> <VERDICT>", short enough to be read in the run table."""
-    short = Path(model).name[:MODEL_NAME_LENGTH].replace("testbed:", "")
+    short = Path(model.removeprefix("testbed:")).name[:MODEL_NAME_LENGTH]
     if finding is None:
         return short
     return f"{short} {(finding.verdict or 'no verdict').upper()}"

@@ -155,7 +155,10 @@ def links(tracking_uri: str, experiment_id: str, run_ids: Sequence[str], port: i
 
 
 def recent_runs(tracking_uri: str, experiment: str | None = None, n: int = 4) -> tuple[str, tuple[str, ...]] | None:
-    """(experiment id, ids of its last `n` runs, newest first) of `experiment`, or of the one that was used last; None without runs."""
+    """(experiment id, ids of its last `n` finished runs, newest first) of `experiment`, or of the one that was used last; None without runs.
+
+    A run that has not finished has nothing to compare, and one without metrics leaves the comparison page without its plot.
+    """
     environment()
     from mlflow import MlflowClient
 
@@ -165,4 +168,5 @@ def recent_runs(tracking_uri: str, experiment: str | None = None, n: int = 4) ->
     if not runs:
         return None
     newest = runs[0].info.experiment_id
-    return newest, tuple(run.info.run_id for run in runs if run.info.experiment_id == newest)[:n]
+    finished = [run for run in runs if run.info.experiment_id == newest and run.info.status == "FINISHED"]
+    return newest, tuple(run.info.run_id for run in finished)[:n]
