@@ -8,8 +8,10 @@ size, row order, thread count and backend. A float32 of at least 2**-8 is held e
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +23,8 @@ Backend = Literal["numpy", "numba"]
 
 FIXED_ONE = 2.0**32
 LARGEST_SUM = 2.0**31  # a sum of reals beyond this overflows 64 bits
-DENSE_LIMIT = 2**25  # cells x columns of a tally that may be held densely (256 MiB)
+DENSE_LIMIT = 2**20  # cells x columns of a tally that may be held densely (8 MiB); larger ones are mostly empty
+PENDING_LIMIT = 2**22  # cells x columns that wait to be merged (32 MiB), until as many cells are merged already
 COMPILED_FROM = 10_000_000  # shuffled or scattered rows below which numba's start-up (half a second) costs more than it saves
 
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -37,9 +40,14 @@ def from_fixed(sums: Int) -> Float:
     return np.asarray(sums, np.float64) / FIXED_ONE
 
 
-def choose_backend(n_rows: int) -> Backend:
-    """Compiled loops where the work repays their start-up, numpy below; both give the same bits."""
-    return "numba" if n_rows >= COMPILED_FROM else "numpy"
+def choose_backend(n_rows: int, compiled_from: int = COMPILED_FROM) -> Backend:
+    """Compiled loops where the work repays their start-up, numpy below or without numba; both give the same bits."""
+    return "numba" if n_rows >= compiled_from and find_spec("numba") else "numpy"
+
+
+def numba_loaded() -> bool:
+    """Whether numba's import is paid for already."""
+    return "numba" in sys.modules
 
 
 def mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -60,43 +68,66 @@ def segment_sums(keys: Int, values: Int) -> tuple[Int, Int]:
     """Distinct keys ascending [Z] and the sums of values [C, T] over equal keys [C, Z]."""
     if len(keys) == 0:
         return keys, values
-    order = np.argsort(keys, kind="stable")
+    order, starts = _segments(keys)
+    return keys[order[starts]], np.add.reduceat(values[:, order], starts, axis=1)
+
+
+def _segments(keys: Int) -> tuple[Int, Int]:
+    order = np.argsort(keys)  # not stable: integer sums do not depend on the order of equal keys, and the sort is twice as fast
     ordered = keys[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    return ordered[starts], np.add.reduceat(values[:, order], starts, axis=1)
+    return order, np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
 
 
 class Tally:
-    """Integer sums per cell: dense below DENSE_LIMIT, sorted non-empty cells above."""
+    """Integer sums per cell: dense below DENSE_LIMIT, sorted non-empty cells above.
 
-    def __init__(self, n_cells: int, n_columns: int) -> None:
+    Memory: the non-empty cells x columns, up to half as many again that wait to be merged (`pending` at least), and two columns.
+    """
+
+    def __init__(self, n_cells: int, n_columns: int, pending: int = PENDING_LIMIT) -> None:
         self._dense = np.zeros((n_columns, n_cells), np.int64) if n_cells * n_columns <= DENSE_LIMIT else None
-        self._pending: list[tuple[Int, Int]] = []
+        self._n_columns, self._limit = n_columns, pending
+        self._pending: list[tuple[Int, list[Int]]] = []
         self._pending_cells = 0
-        self._cells = (np.zeros(0, np.int64), np.zeros((n_columns, 0), np.int64))
+        self._keys, self._sums = np.zeros(0, np.int64), [np.zeros(0, np.int64) for _ in range(n_columns)]
 
-    def add(self, keys: Int, values: Int) -> None:
-        """Add values [C, T] to the cells keys [T]."""
+    def add(self, keys: Int, values: Int, *, summed: bool = False) -> None:
+        """Add values [C, T] to the cells keys [T]; summed: hardly a key comes twice, so that summing now saves no memory."""
+        if self._dense is None and summed:
+            self._wait(keys, values)
+            return
         part = segment_sums(keys, values)
         if self._dense is not None:
             self._dense[:, part[0]] += part[1]
-            return
-        self._pending.append(part)
-        self._pending_cells += len(part[0])
-        if self._pending_cells > max(DENSE_LIMIT // 8, len(self._cells[0])):
-            self._merge()
+        else:
+            self._wait(*part)
 
     def cells(self) -> tuple[Int, Int]:
-        """Non-empty cells: keys ascending [Z] and sums [C, Z]; a cell is empty where its first column is 0."""
+        """Non-empty cells: keys ascending [Z] and sums [C, Z]; a cell is empty where its first column is 0. Ends the tally."""
         if self._dense is not None:
             keys = np.flatnonzero(self._dense[0])
             return keys, self._dense[:, keys]
         self._merge()
-        return self._cells
+        sums = np.empty((self._n_columns, len(self._keys)), np.int64)
+        for column in reversed(range(self._n_columns)):  # one at a time, so that cells are never held twice
+            sums[column] = self._sums.pop()
+        return self._keys, sums
+
+    def _wait(self, keys: Int, values: Int) -> None:
+        self._pending.append((keys, list(values)))
+        self._pending_cells += len(keys)
+        if self._pending_cells > max(self._limit // self._n_columns, len(self._keys) // 2):
+            self._merge()
 
     def _merge(self) -> None:
-        parts = [self._cells, *self._pending]
-        self._cells = segment_sums(np.concatenate([k for k, _ in parts]), np.concatenate([v for _, v in parts], axis=1))
+        if not self._pending:
+            return
+        keys = np.concatenate([self._keys, *(k for k, _ in self._pending)])
+        order, starts = _segments(keys)
+        for column in range(self._n_columns):
+            joined = np.concatenate([self._sums[column], *(sums[column] for _, sums in self._pending)])
+            self._sums[column] = np.add.reduceat(joined[order], starts)
+        self._keys = keys[order[starts]]
         self._pending, self._pending_cells = [], 0
 
 
@@ -108,7 +139,7 @@ def permute_within(starts: Int, lengths: Int, keys: NDArray[np.uint64], backend:
     n_draws, n_rows = len(keys), int(lengths.sum())
     rows = np.tile(np.arange(n_rows, dtype=np.int64), (n_draws, 1))
     if backend == "numba":
-        _compiled("shuffle")(rows, starts, lengths, keys)
+        compiled("shuffle")(rows, starts, lengths, keys)
         return rows
     order = np.argsort(-lengths, kind="stable")
     flat, draw = rows.reshape(-1), np.arange(n_draws)[:, None] * n_rows
@@ -126,7 +157,7 @@ def permute_within(starts: Int, lengths: Int, keys: NDArray[np.uint64], backend:
 def scatter_layers(types: Int, rows: Int, values: Int, out: Int, backend: Backend) -> None:
     """out[l, types[t]] += values[l, rows[t]] for every layer l and row t with types[t] >= 0."""
     if backend == "numba":
-        _compiled("scatter")(types, rows, values, out)
+        compiled("scatter")(types, rows, values, out)
         return
     kept = types >= 0
     for layer, sums in enumerate(out):
@@ -134,9 +165,9 @@ def scatter_layers(types: Int, rows: Int, values: Int, out: Int, backend: Backen
 
 
 @cache
-def _compiled(name: str) -> Callable[..., None]:
+def compiled(name: str) -> Callable[..., Any]:
     """The compiled twin; numba is imported on first use only."""
-    from analysis import compiled
+    from analysis import compiled as twins
 
-    kernel: Callable[..., None] = getattr(compiled, name)
+    kernel: Callable[..., Any] = getattr(twins, name)
     return kernel

@@ -53,11 +53,16 @@ def whole_documents(batches: Iterable[TraceBatch]) -> Iterator[TraceBatch]:
     for batch in batches:
         if len(batch) == 0:
             continue
-        whole = batch if held is None else join(held, batch)
-        last = int(np.flatnonzero(np.r_[True, whole.document[1:] != whole.document[:-1]])[-1])
-        held = take(whole, slice(last, None))
-        if last:
-            yield _sorted(take(whole, slice(0, last)), seen)
+        if held is None:
+            held = batch
+        elif held.document[-1] != batch.document[0]:  # the usual case: shards of whole documents, handed on without a copy
+            yield _sorted(held, seen)
+            held = batch
+        else:
+            last = int(np.flatnonzero(np.r_[True, held.document[1:] != held.document[:-1]])[-1])
+            if last:
+                yield _sorted(take(held, slice(0, last)), seen)
+            held = join(take(held, slice(last, None)), batch)
     if held is not None:
         yield _sorted(held, seen)
 
