@@ -26,6 +26,7 @@ ALIASES = {
     "--entropy-threshold": "analysis.entropy_threshold",
     "--seed": "seed",
 }
+NUMBERS = ("source.batch_size", "source.max_length", "corpus.num_samples", "analysis.frequency_threshold", "seed")
 NOISY = ("torchao", "torch.utils._pytree", "bitsandbytes")  # remarks at import about kernels that other machines have
 ALIAS_HELP = {
     "--model": "hub id or checkpoint directory",
@@ -76,14 +77,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def toml_value(key: str, text: str) -> str:
-    """A flag's text as a TOML value: numbers and lists of numbers bare, everything else a string."""
+    """A flag's text as a TOML value: numbers bare where the key holds a number, layers as a list, everything else a string."""
     if key == "source.layers":
-        return "[" + ",".join(part for part in text.replace(",", " ").split()) + "]"
-    try:
-        float(text)
-    except ValueError:
-        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return text
+        return "[" + ",".join(text.replace(",", " ").split()) + "]"
+    if key in NUMBERS:
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def overrides_of(arguments: argparse.Namespace) -> list[str]:
@@ -97,8 +96,8 @@ def overrides_of(arguments: argparse.Namespace) -> list[str]:
 
 
 def root() -> Path:
-    """Where runs and caches live: $ASSAY_ROOT, or ./runs."""
-    return Path(os.environ.get("ASSAY_ROOT", "runs"))
+    """Where runs and caches live: $ASSAY_ROOT, or ./runs; absolute, so that nothing depends on where a command is typed."""
+    return Path(os.environ.get("ASSAY_ROOT", "runs")).resolve()
 
 
 def dispatch(arguments: argparse.Namespace) -> int:

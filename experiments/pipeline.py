@@ -75,6 +75,7 @@ def execute(experiment: Experiment, root: Path, progress: Progress, *, name: str
     """
     from hypotheses.findings import findings_from_json
 
+    root = root.resolve()
     _before_anything(experiment)
     with Run.open(root, name or run_name(experiment), declaration_of(experiment), new=new) as run:
         context = Context(experiment, run.directory, root, progress)
@@ -132,7 +133,7 @@ def _do(stage: StageOf, context: Context, run: Run, *, again: bool = False) -> N
         for pattern in stage.outputs:
             for path in sorted(context.directory.glob(pattern)):
                 if path.is_file():
-                    under_way.output(path)
+                    under_way.output(path.relative_to(context.directory))
     if stage.publishes:
         publish.publish(context, run)
 

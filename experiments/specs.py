@@ -111,7 +111,7 @@ class SourceSpec(Frozen):
     device: str = "auto"
     batch_size: Positive = 16
     max_length: Positive = 512
-    layers: tuple[int, ...] | None = None
+    layers: Annotated[tuple[int, ...], Field(min_length=1)] | None = None  # blocks; None is every MoE layer, and what claims speak of
     documents_per_shard: Positive = 64
 
     @property
