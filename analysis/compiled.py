@@ -38,3 +38,156 @@ def scatter(types: Int, rows: Int, values: Int, out: Int) -> None:
         for t in range(len(types)):
             if types[t] >= 0:
                 out[layer, types[t]] += values[layer, rows[t]]
+
+
+@numba.njit(nogil=True, cache=True)
+def find_cells(
+    types: Any, position: Any, starts: Int, units: Int, n_units: int, first_of_band: Int, scratch: Int, stamps: Int, n_documents: Int,
+    cell: Any, keys: Int, sums: Int,
+) -> int:
+    """Number Z of (band, unit, type) cells of each document; fills cell [T], keys [Z], sums (n, positions) [2, Z].
+
+    scratch [V, 4]: segment and cell last given to a type, and document it was last seen in; stamps: segments and documents so far.
+    """
+    n = 0
+    n_types = len(scratch)
+    for d in range(len(units)):
+        stamps[0] += 1
+        stamps[1] += 1
+        band = 0
+        for t in range(starts[d], starts[d + 1]):
+            before = band
+            while band + 1 < len(first_of_band) and position[t] >= first_of_band[band + 1]:
+                band += 1
+            stamps[0] += band != before
+            seen = scratch[types[t]]
+            if seen[2] != stamps[1]:
+                seen[2] = stamps[1]
+                n_documents[types[t]] += 1
+            if seen[0] != stamps[0]:
+                seen[0] = stamps[0]
+                seen[1] = n
+                keys[n] = (band * n_units + units[d]) * n_types + types[t]
+                n += 1
+            here = seen[1]
+            cell[t] = here
+            sums[0, here] += 1
+            sums[1, here] += position[t]
+    return n
+
+
+@numba.njit(nogil=True, cache=True)
+def _fixed(x: Any) -> Any:
+    return np.int64(np.rint(x * 4294967296.0))
+
+
+@numba.njit(nogil=True, cache=True)
+def add_layer(
+    types: Any, entropy: Any, confidence: Any, cell: Any, starts: Int, units: Int, limits: Any, top: float,
+    cells: Int, moments: Int, extremes: Any, histogram: Int, unit_rows: Int,
+) -> float:
+    """Add one layer of the rows; returns the sum of squared entropies.
+
+    cells: entropy [Z]; moments: squares, confidences and their squares by type [V, 4]; histogram: bins of [0, top];
+    unit_rows: below each limit, entropy and confidence by unit [H + 2, D].
+    extremes is the last column of moments seen as float32 [V, 8], so that a type's row is one half of a cache line.
+    """
+    total = 0.0
+    n_bins, n_limits, with_confidence = len(histogram), len(limits), len(confidence) > 0
+    for d in range(len(units)):
+        first, end = starts[d], starts[d + 1]
+        entropies, confidences = np.int64(0), np.int64(0)
+        for t in range(first, end):
+            h = np.float64(entropy[t])
+            fixed = _fixed(h)
+            square = h * h
+            total += square
+            entropies += fixed
+            cells[cell[t]] += fixed
+            row = moments[types[t]]
+            row[0] += _fixed(square)
+            low_high = extremes[types[t]]
+            low_high[6] = min(low_high[6], entropy[t])
+            low_high[7] = max(low_high[7], entropy[t])
+            if with_confidence:
+                c = np.float64(confidence[t])
+                fixed = _fixed(c)
+                confidences += fixed
+                row[1] += fixed
+                row[2] += _fixed(c * c)
+            place = np.int64(h / top * n_bins)
+            histogram[0 if place < 0 else n_bins - 1 if place >= n_bins else place] += 1
+        for rule in range(n_limits):
+            below = 0
+            for t in range(first, end):
+                below += np.float64(entropy[t]) < limits[rule]
+            unit_rows[rule, units[d]] += below
+        unit_rows[n_limits, units[d]] += entropies
+        unit_rows[n_limits + 1, units[d]] += confidences
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _slot(rows: Int, key: Any) -> Any:
+    last = len(rows) - 1
+    slot = np.int64(_mix(np.uint64(key)) & np.uint64(last))
+    while rows[slot, 0] != key and rows[slot, 0] != 0:
+        slot = (slot + 1) & last
+    return slot
+
+
+@numba.njit(nogil=True, cache=True)
+def add_choices(
+    types: Any, n_experts: int, ids: Any, codes: Any, values: Int, rows: Int, filled: int, first_row: int, direct: bool
+) -> tuple[int, int]:
+    """Count (type, expert) pairs into rows [capacity, 4]: key + 1 or 0, n, first choices, weight; row `key` where `direct`, else hashed.
+
+    Begins at first_row and stops where the table is half full; returns the row to go on with and the number of pairs held.
+    """
+    slots = ids.shape[1]
+    for t in range(first_row, len(types)):
+        if not direct and 2 * (filled + slots) > len(rows):
+            return t, filled
+        base = np.int64(types[t]) * n_experts
+        for k in range(slots):
+            key = base + np.int64(ids[t, k])
+            row = rows[key] if direct else rows[_slot(rows, key + 1)]
+            filled += row[0] == 0
+            row[0] = key + 1
+            row[1] += 1
+            row[2] += k == 0
+            row[3] += values[codes[t, k]]
+    return len(types), filled
+
+
+@numba.njit(nogil=True, cache=True)
+def rehash(old: Int, new: Int) -> None:
+    """The pairs of a table in a larger one."""
+    for i in range(len(old)):
+        if old[i, 0]:
+            row = new[_slot(new, old[i, 0])]
+            for column in range(4):
+                row[column] = old[i, column]
+
+
+@numba.njit(nogil=True, cache=True)
+def sort_order(keys: Int) -> Int:
+    """Order that sorts keys >= 0, by radix from the last digit: a multiple faster than comparisons, and stable."""
+    order, moved = np.arange(len(keys)), np.empty(len(keys), np.int64)
+    largest = np.int64(0)
+    for key in keys:
+        largest = max(largest, key)
+    places, shift = np.empty(2049, np.int64), 0
+    while shift < 63 and largest >> shift:
+        places[:] = 0
+        for key in keys:
+            places[((key >> shift) & 2047) + 1] += 1
+        for digit in range(2048):
+            places[digit + 1] += places[digit]
+        for here in order:
+            digit = (keys[here] >> shift) & 2047
+            moved[places[digit]] = here
+            places[digit] += 1
+        order, moved = moved, order
+        shift += 11
+    return order

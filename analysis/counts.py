@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels import LARGEST_SUM, Float, Int, Tally, from_fixed, segment_sums, to_fixed
+from analysis.fused import DENSE_PAIRS, ExpertTable, LayerSums, TypeScratch
+from analysis.kernels import LARGEST_SUM, PENDING_LIMIT, Backend, Float, Int, Tally, choose_backend, from_fixed, numba_loaded, segment_sums, to_fixed
 from analysis.rows import bands, check, whole_documents
 from analysis.trace import POSITION_BANDS, DocumentRow, LayerMeta, RoutingTrace, TraceBatch, TraceError
 
 N_BANDS = len(POSITION_BANDS)
+COMPILED_FROM = 2_000_000  # rows x layers counted by numpy before numba's start-up repays itself
 
 
 @dataclass(frozen=True)
@@ -157,9 +158,12 @@ def mean_of(sums: Float, n: Int | Float) -> Float:
     return mean
 
 
-def accumulate(trace: RoutingTrace, plan: CountPlan) -> RoutingCounts:
-    """Count one split in one streaming pass. Raises TraceError for rows that cannot be counted or a trace without entropies."""
-    accumulator = _Accumulator(trace, plan)
+def accumulate(trace: RoutingTrace, plan: CountPlan, backend: Backend | None = None) -> RoutingCounts:
+    """Count one split in one streaming pass. Raises TraceError for rows that cannot be counted or a trace without entropies.
+
+    backend: numpy or numba, the same bits; None takes numba once the work repays its start-up.
+    """
+    accumulator = _Accumulator(trace, plan, backend)
     for batch in whole_documents(trace.batches(split=plan.split)):
         accumulator.add(batch)
     return accumulator.counts()
@@ -169,10 +173,13 @@ def accumulate(trace: RoutingTrace, plan: CountPlan) -> RoutingCounts:
 class _Accumulator:
     trace: RoutingTrace
     plan: CountPlan
+    backend: Backend | None = None  # None: by the work so far
+    work: int = 0
     squares: float = 0.0
     has_weights: bool = True
     confidence: bool = True
-    tallies: dict[str, Any] = field(default_factory=dict)
+    scratch: TypeScratch | None = None
+    pairs: Sequence[ExpertTable] = ()
 
     def __post_init__(self) -> None:
         meta = self.trace.meta
@@ -180,11 +187,16 @@ class _Accumulator:
         self.units = Units.of(self.trace.documents, self.plan)
         n_layers, n_units = len(self.layers), self.units.n
         self.cells = Tally(N_BANDS * n_units * self.n_types, 2 + n_layers)
-        self.experts = [Tally(self.n_types * layer.n_experts, 3) for layer in self.layers]
-        self.types = np.zeros((2 + 3 * n_layers, self.n_types), np.int64)  # n, documents, then h^2, conf, conf^2 by layer
-        self.extremes = np.full((n_layers, self.n_types, 2), np.inf, np.float32) * np.array([1, -1], np.float32)
+        waiting = PENDING_LIMIT // max(n_layers, 1)
+        self.experts = [Tally(self.n_types * layer.n_experts, 3, waiting) for layer in self.layers]
+        self.types = np.zeros((2, self.n_types), np.int64)  # n, documents
+        # by type: squares, confidences, their squares, and two float32 extremes; one occurrence touches one cache line
+        self.moments = np.zeros((n_layers, self.n_types, 4), np.int64)
+        self.extremes = self.moments.view(np.float32)[..., 6:]
+        self.extremes[...] = np.array([np.inf, -np.inf], np.float32)
         self.rows = np.zeros((1 + (len(self.plan.thresholds_nats) + 2) * n_layers, n_units), np.int64)  # tokens, below, h, conf
         self.histogram = np.zeros((n_layers, self.plan.histogram_bins), np.int64)
+        self.tops = [float(np.log(layer.n_experts)) or 1.0 for layer in self.layers]
         self.unit_of = self.units.numbers()
 
     def add(self, batch: TraceBatch) -> None:
@@ -196,12 +208,45 @@ class _Accumulator:
         if (unit < 0).any():
             raise TraceError(f"column document: {int(batch.document[unit < 0][0])} is no {self.plan.split} document of the document table; "
                              "collect again, or restore trace/documents.parquet")
-        types = batch.token_id.astype(np.int64)
-        entropy = to_fixed(batch.entropy_nats)
-        self._add_cells(batch, unit, types, entropy)
-        self._add_types(batch, types)
-        self._add_units(batch, unit, entropy)
-        self._add_choices(batch, types)
+        self.confidence &= batch.top1_prob is not None
+        self.has_weights &= batch.weights is not None
+        self.work += len(batch) * len(self.layers)
+        if self._backend() == "numba":
+            self._add_compiled(batch, unit)
+        else:
+            types = batch.token_id.astype(np.int64)
+            entropy = to_fixed(batch.entropy_nats)
+            self._add_cells(batch, unit, types, entropy)
+            self._add_types(batch, types)
+            self._add_units(batch, unit, entropy)
+            self._add_choices(batch, types)
+        if self.squares > LARGEST_SUM:
+            raise TraceError(f"column entropy_nats: the sum of squares of split {self.plan.split} exceeds 2**31; "
+                             "analyse fewer documents at once")
+
+    def _backend(self) -> Backend:
+        """Batch by batch, since a trace does not say its length: both paths add to the same sums."""
+        return self.backend or choose_backend(self.work, 0 if numba_loaded() else COMPILED_FROM)
+
+    def _add_compiled(self, batch: TraceBatch, unit: Int) -> None:
+        if self.scratch is None:
+            self.scratch = TypeScratch(self.n_types, self.units.n)
+            few = DENSE_PAIRS // max(len(self.layers), 1)
+            self.pairs = [ExpertTable(self.n_types, layer.n_experts, few) for layer in self.layers]
+            for tally in (self.cells, *self.experts):
+                tally.backend = "numba"
+        found = self.scratch.find(batch, unit, self.types[1])
+        self.types[0] += np.bincount(batch.token_id, minlength=self.n_types)
+        self.rows[0] += np.bincount(unit, minlength=self.units.n)
+        by_unit = self.rows[1:].reshape(-1, len(self.layers), self.units.n)
+        limits, entropies = np.asarray(self.plan.thresholds_nats), []
+        for layer, pairs in enumerate(self.pairs):
+            sums = LayerSums(self.moments[layer], self.histogram[layer], by_unit[:, layer], self.tops[layer])
+            cells, squares = sums.add(batch, layer, found, limits[:, layer])
+            entropies.append(cells)
+            self.squares += squares
+            pairs.add(batch.token_id, batch.ids[layer], None if batch.weights is None else batch.weights[layer])
+        self.cells.add(found.keys, np.stack([*found.sums, *entropies]), summed=True)
 
     def _add_cells(self, batch: TraceBatch, unit: Int, types: Int, entropy: Int) -> None:
         ones = np.ones((1, len(batch)), np.int64)
@@ -213,28 +258,22 @@ class _Accumulator:
 
     def _add_types(self, batch: TraceBatch, types: Int) -> None:
         entropy = np.asarray(batch.entropy_nats)
-        n_layers = len(self.layers)
         squares = entropy.astype(np.float64) ** 2
         self.squares += float(squares.sum())
-        if self.squares > LARGEST_SUM:
-            raise TraceError(f"column entropy_nats: the sum of squares of split {self.plan.split} exceeds 2**31; "
-                             "analyse fewer documents at once")
-        self.confidence &= batch.top1_prob is not None
         confidence = np.zeros_like(squares) if batch.top1_prob is None else batch.top1_prob.astype(np.float64)
-        columns = np.concatenate([np.ones((1, len(batch)), np.int64), to_fixed(squares), to_fixed(confidence), to_fixed(confidence**2)])
-        order = np.argsort(types, kind="stable")
+        columns = np.stack([to_fixed(squares), to_fixed(confidence), to_fixed(confidence**2)])
+        order = np.argsort(types)
         starts = np.flatnonzero(np.r_[True, np.diff(types[order]) != 0])
         present = types[order][starts]
-        sums = np.add.reduceat(columns[:, order], starts, axis=1)
-        self.types[0, present] += sums[0]
-        self.types[2:, present] += sums[1:]
+        self.types[0, present] += np.diff(np.r_[starts, len(types)])
+        self.moments[:, present, :3] += np.moveaxis(np.add.reduceat(columns[..., order], starts, axis=-1), 0, -1)
         lowest, highest = (f.reduceat(entropy[:, order], starts, axis=1) for f in (np.minimum, np.maximum))
         self.extremes[:, present, 0] = np.minimum(self.extremes[:, present, 0], lowest)
         self.extremes[:, present, 1] = np.maximum(self.extremes[:, present, 1], highest)
-        for layer in range(n_layers):
-            top = np.log(self.layers[layer].n_experts) or 1.0
-            bins = np.minimum((entropy[layer] / top * self.plan.histogram_bins).astype(np.int64), self.plan.histogram_bins - 1)
-            self.histogram[layer] += np.bincount(bins, minlength=self.plan.histogram_bins)
+        n_bins = self.plan.histogram_bins
+        for layer, top in enumerate(self.tops):
+            bins = np.clip((entropy[layer].astype(np.float64) / top * n_bins).astype(np.int64), 0, n_bins - 1)
+            self.histogram[layer] += np.bincount(bins, minlength=n_bins)
 
     def _add_units(self, batch: TraceBatch, unit: Int, entropy: Int) -> None:
         nats = np.asarray(batch.entropy_nats).astype(np.float64)
@@ -244,7 +283,6 @@ class _Accumulator:
         self.rows[:, present] += sums
 
     def _add_choices(self, batch: TraceBatch, types: Int) -> None:
-        self.has_weights &= batch.weights is not None
         for layer, (meta, ids) in enumerate(zip(self.layers, batch.ids)):
             slots = ids.shape[1]
             keys = (types[:, None] * meta.n_experts + ids.astype(np.int64)).ravel()
@@ -255,18 +293,20 @@ class _Accumulator:
 
     def counts(self) -> RoutingCounts:
         keys, cells = self.cells.cells()
-        n_layers, n_thresholds = len(self.layers), len(self.plan.thresholds_nats)
-        square, confidence, confidence_square = self.types[2:].reshape(3, n_layers, self.n_types)
-        rows = self.rows[1:].reshape(n_thresholds + 2, n_layers, self.units.n)
+        n_thresholds = len(self.plan.thresholds_nats)
+        square, confidence, confidence_square = np.moveaxis(self.moments[..., :3], -1, 0).copy()
+        rows = self.rows[1:].reshape(n_thresholds + 2, len(self.layers), self.units.n)
         within = keys // self.n_types
         choices = []
-        for meta, tally in zip(self.layers, self.experts):
+        for layer, (meta, tally) in enumerate(zip(self.layers, self.experts)):
+            if self.pairs:
+                self.pairs[layer].move_into(tally)
             codes, (n, first, weight) = tally.cells()
             choices.append(Choices(meta.n_experts, meta.top_k, codes // meta.n_experts, codes % meta.n_experts, n, first, weight))
         return RoutingCounts(
             self.layers, self.plan, self.units, self.n_types, band=within // max(self.units.n, 1), unit=within % max(self.units.n, 1),
             type=keys % self.n_types, n=cells[0], position=cells[1], entropy=cells[2:], n_V=self.types[0], n_documents_V=self.types[1],
             entropy_square_LV=square, confidence_LV=confidence if self.confidence else None,
-            confidence_square_LV=confidence_square if self.confidence else None, extremes_LV2=self.extremes, tokens_D=self.rows[0],
+            confidence_square_LV=confidence_square if self.confidence else None, extremes_LV2=self.extremes.copy(), tokens_D=self.rows[0],
             below_HLD=rows[:n_thresholds], entropy_LD=rows[-2], confidence_LD=rows[-1] if self.confidence else None,
             histogram=self.histogram, choices=tuple(choices), has_weights=self.has_weights)

@@ -68,18 +68,23 @@ def segment_sums(keys: Int, values: Int) -> tuple[Int, Int]:
     """Distinct keys ascending [Z] and the sums of values [C, T] over equal keys [C, Z]."""
     if len(keys) == 0:
         return keys, values
-    order, starts = _segments(keys)
+    order, starts = _segments(keys, "numpy")
     return keys[order[starts]], np.add.reduceat(values[:, order], starts, axis=1)
 
 
-def _segments(keys: Int) -> tuple[Int, Int]:
-    order = np.argsort(keys)  # not stable: integer sums do not depend on the order of equal keys, and the sort is twice as fast
+def _segments(keys: Int, backend: Backend) -> tuple[Int, Int]:
+    if (keys[1:] > keys[:-1]).all():
+        order: Int = np.arange(len(keys))
+    elif backend == "numba":
+        order = compiled("sort_order")(keys)
+    else:
+        order = np.argsort(keys)  # not stable: integer sums do not depend on the order of equal keys, and the sort is twice as fast
     ordered = keys[order]
     return order, np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
 
 
 class Tally:
-    """Integer sums per cell: dense below DENSE_LIMIT, sorted non-empty cells above.
+    """Integer sums per cell, keys from 0: dense below DENSE_LIMIT, sorted non-empty cells above. backend: sorts the keys, set at will.
 
     Memory: the non-empty cells x columns, up to half as many again that wait to be merged (`pending` at least), and two columns.
     """
@@ -89,6 +94,7 @@ class Tally:
         self._n_columns, self._limit = n_columns, pending
         self._pending: list[tuple[Int, list[Int]]] = []
         self._pending_cells = 0
+        self.backend: Backend = "numpy"
         self._keys, self._sums = np.zeros(0, np.int64), [np.zeros(0, np.int64) for _ in range(n_columns)]
 
     def add(self, keys: Int, values: Int, *, summed: bool = False) -> None:
@@ -123,10 +129,11 @@ class Tally:
         if not self._pending:
             return
         keys = np.concatenate([self._keys, *(k for k, _ in self._pending)])
-        order, starts = _segments(keys)
+        order, starts = _segments(keys, self.backend)
+        distinct = len(starts) == len(order)
         for column in range(self._n_columns):
             joined = np.concatenate([self._sums[column], *(sums[column] for _, sums in self._pending)])
-            self._sums[column] = np.add.reduceat(joined[order], starts)
+            self._sums[column] = joined[order] if distinct else np.add.reduceat(joined[order], starts)
         self._keys = keys[order[starts]]
         self._pending, self._pending_cells = [], 0
 

@@ -92,6 +92,8 @@ def check(batch: TraceBatch, layers: tuple[LayerMeta, ...], n_types: int) -> Non
     if outside.any():
         raise TraceError(f"column token_id: {int(batch.token_id[outside][0])} but the vocabulary has {n_types} types; "
                          "correct vocabulary_size in the manifest, or collect again with the tokenizer that it names")
+    if len(batch) and int(batch.position.min()) < 0:
+        raise TraceError(f"column position: {int(batch.position.min())}; positions count from 0, export the trace again")
     for name in ("entropy_nats", "top1_prob"):
         column = getattr(batch, name)
         if column is not None and not np.isfinite(column).all():

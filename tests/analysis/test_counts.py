@@ -1,8 +1,10 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
+from analysis import counts as counting
+from analysis import fused
 from analysis.counts import CountPlan, Units, accumulate, document_hash
 from analysis.kernels import from_fixed
 from analysis.rows import take
@@ -102,3 +104,49 @@ def test_a_row_of_an_unknown_document_is_refused():
 def test_an_empty_split_counts_nothing():
     counts = accumulate(TRACE, replace(PLAN, split="train"))
     assert counts.n_tokens == 0 and counts.units.n == 0
+
+
+def without(name):
+    return MemoryTrace(TRACE.meta, TRACE.documents, [replace(shard, **{name: None}) for shard in TRACE.shards])
+
+
+def with_wide_weights():
+    return MemoryTrace(TRACE.meta, TRACE.documents, [replace(s, weights=tuple(w.astype(np.float32) / 3 for w in s.weights)) for s in TRACE.shards])
+
+
+def strided():
+    """Columns in another memory order, as fancy indexing leaves them."""
+    return MemoryTrace(TRACE.meta, TRACE.documents, [replace(shard, entropy_nats=np.asfortranarray(shard.entropy_nats),
+                                                             ids=tuple(np.asfortranarray(ids) for ids in shard.ids)) for shard in TRACE.shards])
+
+
+TRACES = {"whole": TRACE, "no weights": without("weights"), "no confidence": without("top1_prob"), "float32 weights": with_wide_weights(),
+          "strided": strided(), "renumbered": renumbered(TRACE, seed=2)}
+
+
+def assert_same(a, b):
+    for name in (f.name for f in fields(a) if f.name not in ("choices", "units")):
+        x, y = getattr(a, name), getattr(b, name)
+        assert np.array_equal(x, y) and getattr(x, "dtype", None) == getattr(y, "dtype", None), name
+    for x, y in zip(a.choices, b.choices, strict=True):
+        assert all(np.array_equal(getattr(x, f.name), getattr(y, f.name)) for f in fields(x))
+
+
+@pytest.mark.parametrize("max_units", [2000, 5])
+@pytest.mark.parametrize("name", TRACES)
+def test_compiled_and_plain_counts_are_the_same_bits(name, max_units):
+    plan = replace(PLAN, max_units=max_units)
+    assert_same(accumulate(TRACES[name], plan, "numpy"), accumulate(TRACES[name], plan, "numba"))
+
+
+def test_pairs_are_counted_alike_in_a_table_that_grows(monkeypatch):
+    plain = accumulate(TRACE, PLAN, "numpy")
+    monkeypatch.setattr(counting, "DENSE_PAIRS", 0)
+    monkeypatch.setattr(fused, "FIRST_CAPACITY", 16)
+    assert_same(plain, accumulate(TRACE, PLAN, "numba"))
+
+
+def test_counts_may_change_from_plain_to_compiled_on_the_way(monkeypatch):
+    plain, chosen = accumulate(TRACE, PLAN, "numpy"), iter(["numpy", "numba"] * 9)
+    monkeypatch.setattr(counting, "choose_backend", lambda work, compiled_from: next(chosen))
+    assert_same(plain, accumulate(TRACE, PLAN))

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import kernels
-from analysis.kernels import Tally, from_fixed, permute_within, scatter_layers, segment_sums, to_fixed
+from analysis.kernels import Tally, compiled, from_fixed, permute_within, scatter_layers, segment_sums, to_fixed
 
 
 def test_fixed_point_holds_a_float32_of_at_least_a_256th_exactly():
@@ -37,12 +37,34 @@ def test_sparse_and_dense_tallies_agree(monkeypatch):
     parts = [(rng.integers(0, 500, 300), rng.integers(1, 9, (3, 300))) for _ in range(5)]
     dense = Tally(500, 3)
     monkeypatch.setattr(kernels, "DENSE_LIMIT", 100)
-    sparse = Tally(500, 3)
+    sparse, eager, radix = Tally(500, 3), Tally(500, 3, pending=90), Tally(500, 3)
+    radix.backend = "numba"
     for keys, values in parts:
-        dense.add(keys, values)
-        sparse.add(keys, values)
-    for a, b in zip(dense.cells(), sparse.cells()):
-        assert (a == b).all()
+        for tally in (dense, sparse, eager):
+            tally.add(keys, values)
+        radix.add(keys, values, summed=True)
+    expected = dense.cells()
+    for tally in (sparse, eager, radix):
+        for a, b in zip(expected, tally.cells(), strict=True):
+            assert (a == b).all()
+
+
+@pytest.mark.parametrize("largest", [1, 7, 2047, 2048, 2**40, 2**62])
+def test_the_radix_order_is_the_stable_order(largest):
+    keys = np.random.default_rng(0).integers(0, largest, 3_000)
+    assert (compiled("sort_order")(keys) == np.argsort(keys, kind="stable")).all()
+    assert compiled("sort_order")(keys[:0]).shape == (0,)
+
+
+def test_a_tally_waits_with_as_many_values_as_it_may_whatever_its_columns(monkeypatch):
+    monkeypatch.setattr(kernels, "DENSE_LIMIT", 0)
+    held = []
+    for n_columns in (1, 20):
+        tally = Tally(10**9, n_columns, pending=1_000)
+        for start in range(0, 10_000, 40):
+            tally.add(np.arange(start, start + 40) % 400, np.ones((n_columns, 40), np.int64))
+            held.append(sum(len(keys) for keys, _ in tally._pending) * n_columns)
+    assert max(held) <= 4_000  # half of the 400 cells x 20 columns
 
 
 def test_segment_sums_of_nothing_is_nothing():

@@ -74,3 +74,8 @@ def test_an_expert_beyond_the_layer_is_refused():
 def test_a_token_beyond_the_vocabulary_is_refused():
     with pytest.raises(TraceError, match="token_id"):
         check(TRACE.shards[0], TRACE.meta.layers, 10)
+
+
+def test_a_position_below_zero_is_refused():
+    with pytest.raises(TraceError, match="column position: -1; positions count from 0"):
+        check(broken(position=TRACE.shards[0].position - 1), TRACE.meta.layers, 30)

@@ -24,7 +24,7 @@ class MemoryTrace:
         for shard in self.shards:
             rows = np.isin(shard.document, list(wanted))
             if rows.any():
-                yield choose_layers(take(shard, rows), layers)
+                yield choose_layers(shard if rows.all() else take(shard, rows), layers)
 
 
 def choose_layers(batch: TraceBatch, layers: Sequence[int] | None) -> TraceBatch:
