@@ -98,29 +98,29 @@ def add_layer(
         first, end = starts[d], starts[d + 1]
         entropies, confidences = np.int64(0), np.int64(0)
         for t in range(first, end):
-            h = np.float64(entropy[t])
-            fixed = _fixed(h)
-            square = h * h
+            v, h = np.uint64(types[t]), np.float64(entropy[t])  # unsigned: a signed index is first tested for counting from the end
+            fixed, square = _fixed(h), h * h
             total += square
             entropies += fixed
-            cells[cell[t]] += fixed
-            row = moments[types[t]]
-            row[0] += _fixed(square)
-            low_high = extremes[types[t]]
-            low_high[6] = min(low_high[6], entropy[t])
-            low_high[7] = max(low_high[7], entropy[t])
+            cells[np.uint64(cell[t])] += fixed
+            moments[v, 0] += _fixed(square)
+            if entropy[t] < extremes[v, 6]:
+                extremes[v, 6] = entropy[t]
+            if entropy[t] > extremes[v, 7]:
+                extremes[v, 7] = entropy[t]
             if with_confidence:
                 c = np.float64(confidence[t])
                 fixed = _fixed(c)
                 confidences += fixed
-                row[1] += fixed
-                row[2] += _fixed(c * c)
-            place = np.int64(h / top * n_bins)
-            histogram[0 if place < 0 else n_bins - 1 if place >= n_bins else place] += 1
+                moments[v, 1] += fixed
+                moments[v, 2] += _fixed(c * c)
+        for t in range(first, end):
+            place = np.int64(np.float64(entropy[t]) / top * n_bins)
+            histogram[np.uint64(0 if place < 0 else n_bins - 1 if place >= n_bins else place)] += 1
         for rule in range(n_limits):
-            below = 0
+            limit, below = limits[rule], np.int64(0)
             for t in range(first, end):
-                below += np.float64(entropy[t]) < limits[rule]
+                below += np.int64(np.float64(entropy[t]) < limit)
             unit_rows[rule, units[d]] += below
         unit_rows[n_limits, units[d]] += entropies
         unit_rows[n_limits + 1, units[d]] += confidences
@@ -128,35 +128,47 @@ def add_layer(
 
 
 @numba.njit(nogil=True, cache=True)
+def add_dense_choices(types: Any, n_experts: int, ids: Any, codes: Any, values: Int, rows: Int) -> None:
+    """Count (type, expert) pairs into rows [V x E, 2]: n + 2**32 first choices, and weight."""
+    for t in range(len(types)):
+        base = np.uint64(types[t]) * np.uint64(n_experts)
+        rows[base + np.uint64(ids[t, 0]), 0] += np.int64(1) << 32
+        for k in range(ids.shape[1]):
+            pair = base + np.uint64(ids[t, k])
+            rows[pair, 0] += 1
+            rows[pair, 1] += values[np.uint64(codes[t, k])]
+
+
+@numba.njit(nogil=True, cache=True)
 def _slot(rows: Int, key: Any) -> Any:
     last = len(rows) - 1
-    slot = np.int64(_mix(np.uint64(key)) & np.uint64(last))
+    slot = _mix(np.uint64(key)) & np.uint64(last)
     while rows[slot, 0] != key and rows[slot, 0] != 0:
-        slot = (slot + 1) & last
+        slot = (slot + np.uint64(1)) & np.uint64(last)
     return slot
 
 
 @numba.njit(nogil=True, cache=True)
-def add_choices(
-    types: Any, n_experts: int, ids: Any, codes: Any, values: Int, rows: Int, filled: int, first_row: int, direct: bool
+def add_hashed_choices(
+    types: Any, n_experts: int, ids: Any, codes: Any, values: Int, rows: Int, filled: int, first_row: int
 ) -> tuple[int, int]:
-    """Count (type, expert) pairs into rows [capacity, 4]: key + 1 or 0, n, first choices, weight; row `key` where `direct`, else hashed.
+    """Count (type, expert) pairs into a hash table, rows [capacity, 4]: key + 1 or 0, n, first choices, weight.
 
     Begins at first_row and stops where the table is half full; returns the row to go on with and the number of pairs held.
     """
     slots = ids.shape[1]
     for t in range(first_row, len(types)):
-        if not direct and 2 * (filled + slots) > len(rows):
+        if 2 * (filled + slots) > len(rows):
             return t, filled
-        base = np.int64(types[t]) * n_experts
+        base = np.int64(types[t]) * n_experts + 1
         for k in range(slots):
             key = base + np.int64(ids[t, k])
-            row = rows[key] if direct else rows[_slot(rows, key + 1)]
-            filled += row[0] == 0
-            row[0] = key + 1
-            row[1] += 1
-            row[2] += k == 0
-            row[3] += values[codes[t, k]]
+            slot = _slot(rows, key)
+            filled += rows[slot, 0] == 0
+            rows[slot, 0] = key
+            rows[slot, 1] += 1
+            rows[slot, 2] += np.int64(k == 0)
+            rows[slot, 3] += values[np.uint64(codes[t, k])]
     return len(types), filled
 
 
@@ -181,13 +193,13 @@ def sort_order(keys: Int) -> Int:
     while shift < 63 and largest >> shift:
         places[:] = 0
         for key in keys:
-            places[((key >> shift) & 2047) + 1] += 1
+            places[np.uint64((key >> shift) & 2047) + np.uint64(1)] += 1
         for digit in range(2048):
             places[digit + 1] += places[digit]
         for here in order:
-            digit = (keys[here] >> shift) & 2047
-            moved[places[digit]] = here
-            places[digit] += 1
+            place = np.uint64((keys[np.uint64(here)] >> shift) & 2047)
+            moved[np.uint64(places[place])] = here
+            places[place] += 1
         order, moved = moved, order
         shift += 11
     return order

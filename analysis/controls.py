@@ -9,7 +9,9 @@ s_v is the normal score of the type's corpus frequency among the judged types (c
 effect at a layer, g_d one shift per document over all layers, n the occurrence. Entropy and simpson are closed forms of p1.
 The first choice is the type's preferred expert with probability 0.9, else a random one; the other slots are random; weights
 are renormalised over the slots. Positive: slope gives a population Spearman 5 standard errors beyond the bound, centre puts
-low-entropy share and coverage well above theirs. Negative: slope 0, so frequency says nothing of entropy; all else, e_vl included, is the same.
+low-entropy share and coverage well above theirs. Negative: slope 0, so frequency says nothing of entropy, and a lower centre,
+which puts low-entropy share and coverage well below theirs; e_vl, g and n are the same. So every criterion by itself is supported
+by the one and refuted by the other.
 
 D document, L MoE layer, V token type, T token, K slot, E expert, Q quadrature node.
 """
@@ -35,7 +37,8 @@ Kind = Literal["positive", "negative"]
 STEEPNESS, DOCUMENT_SD, OCCURRENCE_SD, PREFERRED = 1.5, 0.3, 0.6, 0.9
 ERRORS_BEYOND = 5.0
 ERROR_FACTOR = 1.25  # documents' part of the two-way error, beside that of the types
-LOW_ENTROPY_SHARE, COVERAGE_OF_FREQUENT = 0.45, 0.85
+LOW_ENTROPY_SHARE, COVERAGE_OF_FREQUENT = 0.45, 0.85  # positive: at least
+NEGATIVE_SHARE, NEGATIVE_COVERAGE = 0.15, 0.25  # negative: at most
 COVERAGE_NEEDED = 0.45  # share of occurrences in frequent types below which no table can cover 40 %
 
 
@@ -60,8 +63,13 @@ class ControlPlan:
     score: Float
     slope: float
     centre: float
+    negative_centre: float
     facts: dict[str, Any]
     unreachable: str | None
+
+    def centre_of(self, kind: Kind) -> float:
+        """Where the latent scale is centred: high enough for the positive control's shares, low enough for the negative's."""
+        return self.centre if kind == "positive" else self.negative_centre
 
     def type_effect(self, kind: Kind, layer: int) -> Float:
         """slope * s_v + sqrt(1 - slope^2) * e_vl of each type [V]."""
@@ -81,12 +89,14 @@ def plan_controls(trace: RoutingTrace, frequency_V: Int, aim: ControlAim) -> Con
     target = math.tanh(math.atanh(aim.rho_bound) - ERRORS_BEYOND * error)
     slope = 2 * math.sin(math.pi * abs(target) / 6)
     ids = {d.document: d.id for d in trace.documents}
-    bare = ControlPlan(aim, trace.meta.layers, ids, normal_scores(frequency_V, judged), slope, 0.0, {}, None)
+    bare = ControlPlan(aim, trace.meta.layers, ids, normal_scores(frequency_V, judged), slope, 0.0, 0.0, {}, None)
     frequent = counts["calibration"] >= aim.frequency_threshold
     mass = float(counts["test"][frequent].sum() / max(counts["test"].sum(), 1))
-    centre, coverage, share = _centre(bare, counts["test"], frequent, mass)
+    centre, coverage, share = _centre(bare, "positive", counts["test"], frequent, (COVERAGE_OF_FREQUENT * mass, LOW_ENTROPY_SHARE))
+    low_centre, low_coverage, low_share = _centre(bare, "negative", counts["test"], frequent, (NEGATIVE_COVERAGE, NEGATIVE_SHARE))
     facts = {"planted_rho": target, "slope": slope, "centre": centre, "n_types_judged": m, "expected_coverage": coverage,
-             "expected_low_entropy_share": share, "share_in_frequent_types": mass, "standard_errors_beyond": ERRORS_BEYOND}
+             "expected_low_entropy_share": share, "negative_centre": low_centre, "negative_expected_coverage": low_coverage,
+             "negative_expected_low_entropy_share": low_share, "share_in_frequent_types": mass, "standard_errors_beyond": ERRORS_BEYOND}
     unreachable = None
     if mass < COVERAGE_NEEDED:
         unreachable = (f"types with {aim.frequency_threshold} calibration occurrences hold {mass:.0%} of the test occurrences: "
@@ -94,7 +104,7 @@ def plan_controls(trace: RoutingTrace, frequency_V: Int, aim: ControlAim) -> Con
     elif m < 10:
         unreachable = (f"{m} judged types: no planted correlation stands {ERRORS_BEYOND:g} errors beyond its bound; "
                        "collect more test documents")
-    return ControlPlan(aim, bare.layers, bare.document_ids, bare.score, slope, centre, facts, unreachable)
+    return ControlPlan(aim, bare.layers, bare.document_ids, bare.score, slope, centre, low_centre, facts, unreachable)
 
 
 def plant(batches: Iterator[TraceBatch], plan: ControlPlan, kind: Kind) -> Iterator[TraceBatch]:
@@ -103,7 +113,8 @@ def plant(batches: Iterator[TraceBatch], plan: ControlPlan, kind: Kind) -> Itera
     for batch in whole_documents(batches):
         starts = np.flatnonzero(np.r_[True, batch.document[1:] != batch.document[:-1]])
         ends = np.r_[starts[1:], len(batch)]
-        planted = [_plant_document(take(batch, slice(a, b)), plan, effects) for a, b in zip(starts.tolist(), ends.tolist())]
+        centre = plan.centre_of(kind)
+        planted = [_plant_document(take(batch, slice(a, b)), plan, effects, centre) for a, b in zip(starts.tolist(), ends.tolist())]
         yield _joined(planted)
 
 
@@ -137,13 +148,17 @@ def _type_counts(trace: RoutingTrace, split: str, n_types: int) -> Int:
     return out
 
 
-def _centre(plan: ControlPlan, n_V: Int, frequent: NDArray[np.bool_], mass: float) -> tuple[float, float, float]:
-    """Smallest centre that reaches both targets in expectation, with the coverage and low-entropy share expected there."""
+def _centre(plan: ControlPlan, kind: Kind, n_V: Int, frequent: NDArray[np.bool_],
+            targets: tuple[float, float]) -> tuple[float, float, float]:
+    """Centre with the coverage and low-entropy share expected there.
+
+    targets: of coverage and share. Positive: the smallest centre that reaches both; negative: the largest that stays below both.
+    """
     types = np.flatnonzero(n_V)
     nodes, weights = np.polynomial.hermite_e.hermegauss(15)
     weights = weights / weights.sum()
     noise = nodes * math.hypot(DOCUMENT_SD, OCCURRENCE_SD)
-    effects = [plan.type_effect("positive", layer)[types] for layer in range(len(plan.layers))]
+    effects = [plan.type_effect(kind, layer)[types] for layer in range(len(plan.layers))]
     share_of = n_V[types] / max(n_V.sum(), 1)
 
     def expected(centre: float) -> tuple[float, float]:
@@ -158,20 +173,22 @@ def _centre(plan: ControlPlan, n_V: Int, frequent: NDArray[np.bool_], mass: floa
     for _ in range(40):
         middle = (low_end + high_end) / 2
         coverage, low = expected(middle)
-        if coverage >= COVERAGE_OF_FREQUENT * mass and low >= LOW_ENTROPY_SHARE:
+        reached = (coverage >= targets[0], low >= targets[1])
+        if all(reached) if kind == "positive" else any(reached):
             high_end = middle
         else:
             low_end = middle
-    return high_end, *expected(high_end)
+    chosen = high_end if kind == "positive" else low_end
+    return chosen, *expected(chosen)
 
 
-def _plant_document(rows: TraceBatch, plan: ControlPlan, effects: list[Float]) -> TraceBatch:
+def _plant_document(rows: TraceBatch, plan: ControlPlan, effects: list[Float], centre: float) -> TraceBatch:
     rng = generator(plan.aim.seed, "control_document", plan.document_ids[int(rows.document[0])])
     shift = DOCUMENT_SD * rng.normal()
     columns: dict[str, list[Any]] = {name: [] for name in ("ids", "weights", "entropy", "simpson", "top")}
     for number, (layer, effect) in enumerate(zip(plan.layers, effects)):
         latent = effect[rows.token_id] + shift + OCCURRENCE_SD * rng.normal(size=len(rows))
-        p1 = top_probability(latent, plan.centre, layer.n_experts).astype(np.float32).astype(np.float64)
+        p1 = top_probability(latent, centre, layer.n_experts).astype(np.float32).astype(np.float64)
         rest = (1 - p1) / max(layer.n_experts - 1, 1)
         columns["ids"].append(_experts(rows.token_id, number, layer, rng))
         kept = np.column_stack([p1, *[rest] * (layer.top_k - 1)])

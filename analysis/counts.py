@@ -20,6 +20,7 @@ from analysis.rows import bands, check, whole_documents
 from analysis.trace import POSITION_BANDS, DocumentRow, LayerMeta, RoutingTrace, TraceBatch, TraceError
 
 N_BANDS = len(POSITION_BANDS)
+MOST_ROWS = 2**32  # n and first choices of a pair share 64 bits
 COMPILED_FROM = 2_000_000  # rows x layers counted by numpy before numba's start-up repays itself
 
 
@@ -211,6 +212,8 @@ class _Accumulator:
         self.confidence &= batch.top1_prob is not None
         self.has_weights &= batch.weights is not None
         self.work += len(batch) * len(self.layers)
+        if self.work >= MOST_ROWS * len(self.layers):
+            raise TraceError(f"{self.plan.split}: beyond 2**32 rows, which counts hold; analyse fewer documents at once")
         if self._backend() == "numba":
             self._add_compiled(batch, unit)
         else:

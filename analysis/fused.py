@@ -18,6 +18,7 @@ from analysis.trace import POSITION_BANDS, TraceBatch
 
 HALVES = 2**16  # bit patterns of a float16
 FIRST_CAPACITY = 2**14
+LOW = 2**32 - 1
 DENSE_PAIRS = 2**23  # values of all layers' pair tables together (64 MiB) up to which every possible pair has its row
 
 
@@ -70,23 +71,25 @@ class LayerSums:
 
 
 class ExpertTable:
-    """Occurrences, first choices and weights of (type, expert) pairs, one row of half a cache line a pair: key + 1 or 0, n, first, weight.
+    """Occurrences, first choices and weights of (type, expert) pairs; one pair touches one cache line.
 
     A row per possible pair where these are few, else a hash table that grows with the pairs that occur.
     """
 
-    def __init__(self, n_types: int, n_experts: int, most_cells: int) -> None:
-        self._n_experts, self._direct = n_experts, n_types * n_experts * 4 <= most_cells
-        capacity = n_types * n_experts if self._direct else FIRST_CAPACITY
-        self._rows, self._filled = np.zeros((capacity, 4), np.int64), 0
+    def __init__(self, n_types: int, n_experts: int, most_values: int) -> None:
+        self._n_experts, self._dense = n_experts, n_types * n_experts * 2 <= most_values
+        self._rows = np.zeros((n_types * n_experts, 2) if self._dense else (FIRST_CAPACITY, 4), np.int64)
+        self._filled = 0
 
     def add(self, types: NDArray[Any], ids: NDArray[Any], weights: NDArray[Any] | None) -> None:
         """Count the slots [T, K] of every row."""
         codes, values = _weight_codes(weights, ids.shape)
         ids, done = np.ascontiguousarray(ids), 0
+        if self._dense:
+            compiled("add_dense_choices")(types, self._n_experts, ids, codes, values, self._rows)
+            return
         while done < len(types):
-            done, self._filled = compiled("add_choices")(types, self._n_experts, ids, codes, values, self._rows, self._filled, done,
-                                                         self._direct)
+            done, self._filled = compiled("add_hashed_choices")(types, self._n_experts, ids, codes, values, self._rows, self._filled, done)
             if done < len(types):
                 larger = np.zeros((4 * len(self._rows), 4), np.int64)
                 compiled("rehash")(self._rows, larger)
@@ -94,9 +97,15 @@ class ExpertTable:
 
     def move_into(self, tally: Tally) -> None:
         """Hand over the pairs; ends the table."""
-        rows = self._rows[np.flatnonzero(self._rows[:, 0])]
-        self._rows, self._filled = np.zeros((0, 4), np.int64), 0
-        tally.add(rows[:, 0] - 1, np.ascontiguousarray(rows[:, 1:].T), summed=True)
+        if self._dense:
+            keys = np.flatnonzero(self._rows[:, 0])
+            both, weight = self._rows[keys].T
+            sums = np.stack([both & LOW, both >> 32, weight])
+        else:
+            rows = self._rows[np.flatnonzero(self._rows[:, 0])]
+            keys, sums = rows[:, 0] - 1, np.ascontiguousarray(rows[:, 1:].T)
+        self._rows = np.zeros((0, 4), np.int64)
+        tally.add(keys, sums, summed=True)
 
 
 def _weight_codes(weights: NDArray[Any] | None, shape: Sequence[int]) -> tuple[NDArray[Any], Int]:
