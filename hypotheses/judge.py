@@ -29,8 +29,10 @@ def judge(hypothesis: Hypothesis, evaluation: Evaluation, *, controls: Mapping[s
     judged = tuple(judge_criterion(hypothesis, criterion, evaluation) for criterion in hypothesis.criteria)
     limiting = limiting_of(judged)
     shown, failures = _controls(hypothesis, judged, controls)
-    verdict: Outcome | None = None if failures else all_of(one.outcome for one in judged)
-    reason = f"controls failed: {'; '.join(failures)}" if failures else limiting.reason if limiting else "no criteria"
+    verdict: Outcome | None = all_of(one.outcome for one in judged)
+    if failures and not (controls is None and verdict == "inconclusive"):
+        verdict = None
+    reason = f"controls failed: {'; '.join(failures)}" if failures and verdict is None else limiting.reason if limiting else "no criteria"
     rule = RULES[hypothesis.seed_rule] if hypothesis.seed_rule else None
     return Finding(
         hypothesis=hypothesis.name, title=hypothesis.title, claim=hypothesis.claim, fingerprint=hypothesis.fingerprint,
@@ -134,17 +136,18 @@ def _grades(hypothesis: Hypothesis, criterion: Criterion, estimate: Estimate) ->
 
 def _controls(hypothesis: Hypothesis, judged: Sequence[CriterionFinding],
               controls: Mapping[str, Evaluation] | None) -> tuple[dict[str, Any], list[str]]:
-    """What each control came to, and the failures; a criterion below its floor in the run cannot be asked of a control."""
-    if controls is None:
-        return {name: {"expected": CONTROL_EXPECTS[name], "outcome": None, "status": "not run"} for name in hypothesis.controls}, []
+    """What each control came to by every criterion, and the failures; one below its floor in the run cannot be asked of a control."""
+    if controls is None and hypothesis.controls:
+        absent = {name: {"expected": CONTROL_EXPECTS[name], "outcome": None, "status": "not run"} for name in hypothesis.controls}
+        return absent, ["they were not run, so nothing shows that this assay can tell the claim from its absence"]
     testable = [one.criterion for one in judged if not one.reason.startswith(GATED)]
     shown: dict[str, Any] = {}
     failures: list[str] = []
-    for name in sorted({*hypothesis.controls, *controls}):
-        shown[name] = _control(hypothesis, testable, name, controls.get(name))
+    found = controls or {}
+    for name in sorted({*hypothesis.controls, *found}):
+        shown[name] = _control(hypothesis, testable, name, found.get(name))
         if shown[name]["status"] == "failed":
-            failures.append(f"the {name} control came out {shown[name]['outcome'] or 'unjudged'}, not {shown[name]['expected']}"
-                            f" ({shown[name]['reason']})")
+            failures.append(f"the {name} control must be {shown[name]['expected']} by every criterion ({shown[name]['reason']})")
     return shown, failures
 
 
@@ -155,9 +158,10 @@ def _control(hypothesis: Hypothesis, testable: Sequence[Criterion], name: str, e
     if evaluation is None:
         return {"expected": expected, "outcome": None, "status": "failed", "reason": "it was not run"}
     judged = tuple(judge_criterion(hypothesis, criterion, evaluation) for criterion in testable)
-    outcome, limiting = all_of(one.outcome for one in judged), limiting_of(judged)
-    assert limiting is not None
-    return {"expected": expected, "outcome": outcome, "status": "passed" if outcome == expected else "failed",
-            "reason": f"{limiting.criterion.name}: {limiting.reason}",
+    outcome, astray = all_of(one.outcome for one in judged), [one for one in judged if one.outcome != expected]
+    decisive = limiting_of(astray or judged)
+    assert decisive is not None
+    return {"expected": expected, "outcome": outcome, "status": "failed" if astray else "passed",
+            "reason": f"{decisive.criterion.name}: {decisive.outcome}, {decisive.reason}",
             "criteria": {one.criterion.name: {"outcome": one.outcome, "value": one.estimate.value, "low": one.estimate.low,
                                               "high": one.estimate.high} for one in judged}}
