@@ -38,13 +38,14 @@ def _tokenize(documents: Sequence[Document], source: HuggingFaceSource) -> list[
 class TypeCounts:
     """Occurrences of token types in train and calibration documents, as a sparse matrix in three arrays.
 
-    indptr [D+1], indices [n], counts [n] (int64): CSR of documents x vocabulary.
+    indptr [D+1], indices [n], counts [n] (int64): CSR of documents x vocabulary; domains: of each document.
     """
 
     indptr: NDArray[np.int64]
     indices: NDArray[np.int32]
     counts: NDArray[np.int64]
     vocabulary_size: int
+    domains: tuple[str, ...]
 
     def matrix(self) -> csr_matrix:
         """The counts as scipy.sparse CSR [D, V]."""
@@ -60,4 +61,5 @@ def type_counts(corpus: Corpus, source: HuggingFaceSource) -> TypeCounts:
     indptr = np.concatenate(([0], np.cumsum([len(types) for types, _ in rows]))).astype(np.int64)
     empty: list[NDArray[Any]] = [np.zeros(0, np.int64)]
     return TypeCounts(indptr, np.concatenate([types for types, _ in rows] or empty).astype(np.int32),
-                      np.concatenate([counts for _, counts in rows] or empty).astype(np.int64), source.meta.vocabulary_size)
+                      np.concatenate([counts for _, counts in rows] or empty).astype(np.int64), source.meta.vocabulary_size,
+                      tuple(document.domain for document in documents))

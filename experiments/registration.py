@@ -29,6 +29,9 @@ FAMILIES: Mapping[str, str] = {
 }
 
 
+DRAWING = ("corpus.salt", "corpus.calibration_share", "corpus.test_share")  # another draw of the splits is another look
+
+
 def protocol(experiment: Experiment, claims: Sequence[Hypothesis]) -> dict[str, Any]:
     """Everything that decides the verdict: claims with gates, splits, families, seeds, thresholds, and which documents and model.
 
@@ -67,10 +70,12 @@ def model_name(model: str) -> str:
 
 
 def departures(experiment: Experiment, claim: Hypothesis) -> list[str]:
-    """Analysis settings that differ from those the claim names; each makes the finding post hoc."""
-    actual = experiment.analysis.model_dump(mode="json")
-    return [f"analysis.{key} = {actual.get(key)!r}, declared {wanted!r}" for key, wanted in sorted(claim.settings.items())
-            if actual.get(key) != wanted]
+    """Settings that differ from those the claim names, and splits drawn otherwise than declared; each makes the finding post hoc."""
+    actual = {f"{table}.{key}": value for table in ("analysis", "uncertainty", "source")
+              for key, value in getattr(experiment, table).model_dump(mode="json").items()}
+    differing = [f"{key} = {actual.get(key)!r}, declared {wanted!r}" for key, wanted in sorted(claim.settings.items())
+                 if actual.get(key) != wanted]
+    return differing + [f"--set {text}" for text in experiment.overrides if text.split("=")[0].strip() in DRAWING]
 
 
 def read(path: Path = REGISTER) -> dict[str, dict[str, Any]]:

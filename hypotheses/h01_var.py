@@ -30,7 +30,8 @@ VAR = Hypothesis(
     null="matched sampling: entropies permuted over types inside document and position band",
     controls=("positive", "negative"),
     bands={"rank_correlation": SEED_003_RHO, "low_entropy_share": SEED_003_SHARE, "fastpath_coverage": SEED_003_COVERAGE},
-    settings={"frequency_threshold": 50, "entropy_threshold": "0.5 nats at 8 experts", "min_type_count": 50},
+    settings={"analysis.frequency_threshold": 50, "analysis.entropy_threshold": "0.5 nats at 8 experts", "analysis.min_type_count": 50,
+              "uncertainty.n_bootstrap": 999, "uncertainty.level": 0.95, "source.layers": None},
     seed_rule="seed_003",
 )
 

@@ -87,6 +87,9 @@ def _below_floors(criterion: Criterion, facts: Mapping[str, Any]) -> list[tuple[
     if gate.min_documents_per_domain and not by_domain:
         checks.append(("test documents per domain", None, gate.min_documents_per_domain))
     checks.append(("judged token types", facts.get("n_types_judged"), gate.min_types))
+    left_out = facts.get("n_layers_left_out", 0)
+    if left_out:
+        found.append((f"{left_out} MoE layers of the model were not captured, and the claim speaks of all", "capture every layer"))
     for what, count, floor in checks:
         if floor and count is None:
             found.append((f"number of {what} not stated, the floor is {floor}", f"state the number of {what}"))

@@ -37,7 +37,7 @@ def registration_note(name: str, fingerprint: str, register: Register, ledger_co
     entry, looks = register.get(name), _runs(ledger_counts.get(name, 0))
     match status(name, fingerprint, register):
         case "registered":
-            return f"registered on {_entry(entry)['registered']}"
+            return f"registered on {_entry(entry)['registered']}; {looks} looked at test documents before this one"
         case "changed":
             last = _entry(entry)["history"][-1]
             verb = "changed" if last["fingerprint"] else "first registered"  # first looked at, then registered

@@ -19,9 +19,11 @@ def facts(measured: Measured) -> dict[str, Any]:
     """Everything that is stated beside the estimates."""
     counts, settings = measured.counts, measured.counts.settings
     test = counts.test
+    found = Counter(document.domain for document in test.units.documents)
     return {
         "n_documents": len(test.units.documents),
-        "n_documents_per_domain": dict(sorted(Counter(d.domain for d in test.units.documents).items())),
+        "n_documents_per_domain": {domain: found[domain] for domain in sorted({*found, *counts.evidence.domains})},
+        "n_layers_left_out": _layers_left_out(counts),
         "n_documents_calibration": len(counts.calibration.units.documents),
         "n_documents_frequency": int(counts.evidence.frequency.shape[0]),
         "n_tokens": test.n_tokens, "n_tokens_calibration": counts.calibration.n_tokens,
@@ -37,6 +39,12 @@ def facts(measured: Measured) -> dict[str, Any]:
         "entropy": [_moments(counts, layer) for layer in range(len(counts.layers))],
         "seed_rule": seed_rule(counts),
     }
+
+
+def _layers_left_out(counts: VarCounts) -> int:
+    """MoE layers of the model that the trace has not."""
+    trace = counts.evidence.trace
+    return int(trace.meta.details.get("moe_layers_of_model", len(trace.meta.layers))) - len(trace.meta.layers)
 
 
 def seed_rule(counts: VarCounts) -> dict[str, Any]:

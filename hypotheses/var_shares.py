@@ -73,14 +73,24 @@ class RatioRule:
                 continue
             value, low, high = np.clip([interval.value[i], interval.low[i], interval.high[i]], *ratio.bounds).tolist()
             how = method
-            if ratio.bounds == (0.0, 1.0) and interval.se[i] == 0 and value in ratio.bounds:
-                low, high = alike_interval(value, len(units.documents), self.counts.settings.level)
-                how += "; every document alike, so the open end is that of n documents without an exception (exact binomial)"
+            if interval.se[i] == 0:
+                alike = self._alike(ratio, interval.value[i:i + 1] if i < len(ratio.numerator) or ratio.pooled else interval.value[:-1])
+                low, high = alike or (None, None)
+                how += ("; every document alike: ends of n documents without an exception (exact binomial)" if alike
+                        else "; every document alike: no spread, so no interval")
             one = Estimate(value, low if self.wide else None, high if self.wide else None, ratio.unit, "document", len(units.documents),
                            how, level=self.counts.settings.level, plug_in=float(interval.plug_in[i]), se=float(interval.se[i]),
                            n=int(n), n_of=ratio.n_of)
             made.append(with_null(one, None if null_RM is None else null_RM[:, i]))
         return tuple(made)
+
+    def _alike(self, ratio: Ratio, values: Float) -> tuple[float, float] | None:
+        """Mean of the ends of layers whose documents all agree on 0 or on 1; None where they agree on anything else."""
+        if ratio.bounds != (0.0, 1.0) or not np.isin(values, ratio.bounds).all():
+            return None
+        n, level = len(self.units.documents), self.counts.settings.level
+        low, high = np.mean([alike_interval(float(value), n, level) for value in values], axis=0).tolist()
+        return low, high
 
     @property
     def units(self) -> Units:

@@ -130,6 +130,7 @@ def _checked(spec: SourceSpec, checkpoint: Checkpoint, model: Any, tokenizer: An
     conformance = check_conformance(model, sites, batch.rows, lambda: run_model(model, batch))
     details = {"conformance": dict(conformance.verdict), "quantisation": quantisation.record if quantisation else None,
                "dtype": str(model.dtype).removeprefix("torch."), "device": device.type, "routers_left_out": left_out,
+               "moe_layers_of_model": len(every),
                "experts_implementation": getattr(model.config, "_experts_implementation", None),
                "special_tokens": {"prefix": list(framing.prefix), "suffix": list(framing.suffix), "without_rows": sorted(framing.dropped)},
                "batch_plan": {"batch_size": 1 if alone else spec.batch_size, "documents_per_shard": spec.documents_per_shard,

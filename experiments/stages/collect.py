@@ -35,7 +35,8 @@ def run(context: Context) -> dict[str, Any]:
 def _keep_type_counts(context: Context) -> None:
     counts = type_counts(context.corpus, context.source)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, indptr=counts.indptr, indices=counts.indices, counts=counts.counts, vocabulary_size=counts.vocabulary_size)
+    np.savez_compressed(buffer, indptr=counts.indptr, indices=counts.indices, counts=counts.counts, vocabulary_size=counts.vocabulary_size,
+                        domains=np.array(counts.domains))
     write_bytes(context.directory / TYPE_COUNTS, buffer.getvalue())
     write_json(context.directory / "frequency" / "token_strings.json", context.source.token_strings())
 
@@ -43,4 +44,5 @@ def _keep_type_counts(context: Context) -> None:
 def kept_type_counts(context: Context) -> TypeCounts:
     """The type counts of this run, as the collect stage kept them."""
     with np.load(context.directory / TYPE_COUNTS, allow_pickle=False) as stored:
-        return TypeCounts(stored["indptr"], stored["indices"], stored["counts"], int(stored["vocabulary_size"]))
+        return TypeCounts(stored["indptr"], stored["indices"], stored["counts"], int(stored["vocabulary_size"]),
+                          tuple(stored["domains"].tolist()))

@@ -31,4 +31,6 @@ def var_evidence(context: Context, trace: RoutingTrace) -> VarEvidence:
 
     counts = kept_type_counts(context)
     strings = json.loads((context.directory / "frequency" / "token_strings.json").read_text(encoding="utf-8"))
-    return VarEvidence(trace, counts.matrix(), strings, var_settings(context))
+    corpus = context.read_json("corpus/manifest.json")
+    domains = tuple(corpus.get("documents", {})) + tuple(corpus.get("empty_domains", ()))
+    return VarEvidence(trace, counts.matrix(), strings, var_settings(context), counts.domains, domains)

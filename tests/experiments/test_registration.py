@@ -27,7 +27,7 @@ def test_every_shipped_hypothesis_is_registered():
 
 def test_a_threshold_edited_after_registration_fails_the_check_and_shows_until_registered_again(tmp_path):
     file = tmp_path / "registered.json"
-    assert registration.register("var", NOV, 0, file) == "registered on 2026-11-23"
+    assert registration.register("var", NOV, 0, file) == "registered on 2026-11-23; 0 runs looked at test documents before this one"
     current = {"var": CHANGED.fingerprint}
     assert [one.split(";")[0].split(" (")[0] for one in registration.check(file, current)] == [
         "var: changed since its registration on 2026-11-23"]

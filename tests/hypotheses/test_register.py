@@ -16,7 +16,7 @@ LATER = datetime.date(2026, 12, 1)
 def test_first_registration():
     register = registered({}, "var", A, DAY, 0)
     assert register == {"var": {"fingerprint": A, "registered": "2026-11-22", "history": []}}
-    assert registration_note("var", A, register, {"var": 5}) == "registered on 2026-11-22"
+    assert registration_note("var", A, register, {"var": 5}) == "registered on 2026-11-22; 5 runs looked at test documents before this one"
 
 
 def test_a_change_is_post_hoc_until_registered_and_shows_for_ever():

@@ -7,12 +7,14 @@ from scipy import stats
 from scipy.sparse import csr_matrix
 
 from analysis.controls import ControlAim, plan_controls, plant
+from analysis.kernels import to_fixed
 from analysis.metrics import frequency
 from analysis.metrics.entropy import SEED_THRESHOLD, EntropyThreshold
 from analysis.trace import TraceError
 from hypotheses.h01_var import VAR
 from hypotheses.judge import judge
 from hypotheses.var_evaluation import VarEvidence, VarSettings, evaluate
+from hypotheses.var_tables import spread
 from hypotheses.verdict import interval_outcome
 from tests.analysis.test_counts import renumbered
 from tests.references.memory_trace import MemoryTrace, Shape, sample_trace
@@ -272,3 +274,17 @@ def test_controls_come_out_as_planted_twenty_times():
 def test_resampling_over_tokens_is_refused_with_the_reason():
     with pytest.raises(ValueError, match="tokens of one document share its topic"):
         VarSettings(resample="token")
+
+
+def test_exploratory_replicates_are_at_most_the_judged_ones():
+    assert VarSettings(n_bootstrap=39).n_bootstrap_exploratory == 39
+    assert VarSettings().n_bootstrap_exploratory == 199
+
+
+def test_spread_of_all_layers_is_that_of_each():
+    n, values = np.array([0, 1, 4]), np.random.default_rng(0).uniform(0, 2, (2, 4))
+    sums = to_fixed(np.stack([np.zeros(2), values[:, 0], values.sum(axis=1)], axis=1))
+    squares = to_fixed(np.stack([np.zeros(2), values[:, 0] ** 2, (values**2).sum(axis=1)], axis=1))
+    both = spread(sums, squares, n)
+    assert np.isnan(both[:, :2]).all() and both[:, 2] == pytest.approx(values.std(axis=1, ddof=1), abs=1e-7)
+    assert np.array_equal(both, np.stack([spread(s, q, n) for s, q in zip(sums, squares)]), equal_nan=True)
