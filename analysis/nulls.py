@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels import Backend, Int, choose_backend, digest64, mix, permute_within, scatter_layers, to_fixed
+from analysis.kernels import COMPILED_FROM, Backend, Int, choose_backend, digest64, mix, numba_loaded, permute_within, scatter_layers, to_fixed
 from analysis.rows import bands, take, whole_documents
 from analysis.trace import DocumentRow, RoutingTrace, TraceBatch
 
@@ -39,7 +39,7 @@ def permuted_entropy_sums(trace: RoutingTrace, plan: NullPlan, types: Int) -> It
     column = np.full(trace.meta.vocabulary_size, -1, np.int64)
     column[types] = np.arange(len(types))
     keys = document_keys(trace.documents, plan.seed)
-    backend = choose_backend(plan.n_draws * plan.n_rows)
+    backend = choose_backend(plan.n_draws * plan.n_rows, 0 if numba_loaded() else COMPILED_FROM)
     for layers in layer_chunks(len(trace.meta.layers), plan.n_draws * len(types) * 8):
         out = np.zeros((plan.n_draws, len(layers), len(types)), np.int64)
         for batch in whole_documents(trace.batches(split=plan.split, layers=layers)):

@@ -209,12 +209,22 @@ def two_way_error(values: Float, document_variance: float) -> float:
     return float(np.sqrt(document_variance + np.var(values, ddof=1) / len(values)))
 
 
-def weighted_type_sums(weights: Float, unit: Int, column: Int, values: NDArray[np.generic], n_columns: int) -> Float:
-    """weights [B, D] @ S [D, m] for the sparse S with values[z] at (unit[z], column[z]): [B, m], summed in unit order."""
-    from scipy.sparse import csr_matrix
+class TypeCells:
+    """Sparse S [D, m] with a value per cell (unit[z], column[z]), no cell twice; the structure is made once for many products."""
 
-    sums = csr_matrix((np.asarray(values, np.float64), (column, unit)), shape=(n_columns, weights.shape[1]))
-    out = np.empty((len(weights), n_columns))
-    for start in range(0, len(weights), 64):
-        out[start : start + 64] = (sums @ np.ascontiguousarray(weights[start : start + 64].T)).T
-    return out
+    def __init__(self, unit: Int, column: Int, shape: tuple[int, int]) -> None:
+        from scipy.sparse import csr_matrix
+
+        n_units, n_columns = shape
+        places = csr_matrix((np.arange(len(unit)), (column, unit)), shape=(n_columns, n_units))
+        self._order, self._indices, self._indptr, self._shape = places.data, places.indices, places.indptr, places.shape
+
+    def sums(self, weights: Float, values: NDArray[np.generic]) -> Float:
+        """weights [B, D] @ S for the values [Z]: [B, m], summed in unit order."""
+        from scipy.sparse import csr_matrix
+
+        cells = csr_matrix((np.asarray(values, np.float64)[self._order], self._indices, self._indptr), shape=self._shape)
+        out = np.empty((len(weights), self._shape[0]))
+        for start in range(0, len(weights), 64):
+            out[start : start + 64] = (cells @ np.ascontiguousarray(weights[start : start + 64].T)).T
+        return out

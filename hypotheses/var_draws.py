@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from analysis.counts import RoutingCounts, mean_of
 from analysis.kernels import FIXED_ONE, Float, Int, from_fixed, segment_sums
 from analysis.nulls import NullPlan, permuted_entropy_sums
-from analysis.resampling import weighted_type_sums
+from analysis.resampling import TypeCells
 from hypotheses.var_evidence import VarCounts
 
 CHUNK = 64
@@ -91,9 +92,10 @@ class TypeSample:
 
     def replicates(self, n_replicates: int, weights: Float) -> Iterator[TypeDraw]:
         """Bootstrap replicates, a bounded number at a time: documents of the split and of the corpus redrawn independently."""
+        corpus = self.counts.corpus(self.types)
         for start in range(0, n_replicates, CHUNK):
             chunk = slice(start, min(start + CHUNK, n_replicates))
-            yield self._draw(weights[chunk], self.counts.frequency_replicates(self.types, chunk))
+            yield self._draw(weights[chunk], corpus(chunk))
 
     def nulls(self, n_draws: int) -> Iterator[tuple[list[int], TypeDraw]]:
         """Layers, and draws of the matched null with those layers: entropies permuted over types inside (document, band)."""
@@ -105,9 +107,13 @@ class TypeSample:
             frequency, n, position, dispersion = wide
             yield layers, TypeDraw(frequency, n, mean, position, dispersion)
 
+    @cached_property
+    def _cells(self) -> TypeCells:
+        return TypeCells(self.unit, self.column, (self.split.units.n, len(self.types)))
+
     def _draw(self, weights: Float, frequency: Float) -> TypeDraw:
         def sums(values: Int) -> Float:
-            return weighted_type_sums(weights, self.unit, self.column, values, len(self.types))
+            return self._cells.sums(weights, values)
 
         n = sums(self.n)
         mean = np.stack([mean_of(sums(row) / FIXED_ONE, n) for row in self.entropy])

@@ -5,7 +5,7 @@ D document, L MoE layer, V token type, H entropy threshold.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from analysis.counts import CountPlan, RoutingCounts, accumulate
-from analysis.kernels import Float, Int
+from analysis.kernels import Float, Int, segment_sums
 from analysis.metrics.entropy import SEED_THRESHOLD, EntropyThreshold
-from analysis.resampling import document_weights, generator, refuse_tokens, weighted_type_sums
+from analysis.resampling import TypeCells, document_weights, generator, refuse_tokens
 from analysis.trace import RoutingTrace, TraceError
 
 HALF_NAT = EntropyThreshold(0.5, "nats")
@@ -29,7 +29,7 @@ class VarSettings:
     frequency_threshold: int = 50  # fast path: smallest calibration count
     min_type_count: int = 50  # types judged: smallest test count
     n_bootstrap: int = 999
-    n_bootstrap_exploratory: int = 199
+    n_bootstrap_exploratory: int = 199  # at most n_bootstrap: it takes the first of the same replicates
     n_null: int = 99
     seed: int = 0
     level: float = 0.95
@@ -42,6 +42,7 @@ class VarSettings:
 
     def __post_init__(self) -> None:
         refuse_tokens(self.resample)
+        object.__setattr__(self, "n_bootstrap_exploratory", min(self.n_bootstrap_exploratory, self.n_bootstrap))
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class VarEvidence:
     """frequency: scipy CSR [D_train, V], counts of token types in train and calibration documents, a row per document.
 
     token_strings: decoded string of each type; may be shorter than V. frequency_domains: domain of each row, for strata.
+    domains: those that the corpus was to have; one without test documents is counted as 0.
     """
 
     trace: RoutingTrace
@@ -56,6 +58,7 @@ class VarEvidence:
     token_strings: Sequence[str]
     settings: VarSettings = VarSettings()
     frequency_domains: Sequence[str] | None = None
+    domains: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         n_types = self.trace.meta.vocabulary_size
@@ -118,10 +121,12 @@ class VarCounts:
         """Types with at least min_type_count test occurrences, ascending."""
         return np.flatnonzero(self.test.n_V >= self.settings.min_type_count)
 
-    def frequency_replicates(self, types: Int, chunk: slice) -> Float:
-        """Replicates of the corpus frequency [b, m] of `types`."""
-        unit, column, count, _, _ = self.frequency_cells
+    def corpus(self, types: Int) -> Callable[[slice], Float]:
+        """Replicates of the corpus frequency [b, m] of `types`, by slice of replicates."""
+        unit, column, count, n_units, _ = self.frequency_cells
         place = np.full(self.test.n_types, -1, np.int64)
         place[types] = np.arange(len(types))
         kept = place[column] >= 0
-        return weighted_type_sums(self.frequency_weights[chunk], unit[kept], place[column[kept]], count[kept], len(types))
+        keys, sums = segment_sums(unit[kept] * len(types) + place[column[kept]], count[kept][None])
+        cells = TypeCells(keys // max(len(types), 1), keys % max(len(types), 1), (n_units, len(types)))
+        return lambda chunk: cells.sums(self.frequency_weights[chunk], sums[0])

@@ -12,7 +12,7 @@ import numpy as np
 
 from analysis.estimate import Estimate
 from analysis.kernels import Float
-from analysis.metrics.frequency import midranks, partial_spearman, spearman, spearman_p
+from analysis.metrics.frequency import midranks, partial_spearman, spearman_layers, spearman_p
 from analysis.metrics.token_class import covariates
 from analysis.resampling import MIN_UNITS_FOR_INTERVAL, two_way_correlation
 from hypotheses.var_draws import Sampled, Statistic, TypeDraw
@@ -24,12 +24,12 @@ REPLICATES_LOST = 0.05  # share of replicates without a finite z beyond which th
 
 def correlation(draw: TypeDraw) -> Float:
     """Spearman of corpus frequency and mean entropy over the types of the draw."""
-    return np.stack([spearman(draw.frequency, mean) for mean in draw.mean], axis=1)[:, :, None]
+    return spearman_layers(draw.frequency, draw.mean)[:, :, None]
 
 
 def seed_correlation(draw: TypeDraw) -> Float:
     """The seed's: frequency counted on the very tokens that give the entropies."""
-    return np.stack([spearman(np.where(draw.n > 0, draw.n, np.nan), mean) for mean in draw.mean], axis=1)[:, :, None]
+    return spearman_layers(np.where(draw.n > 0, draw.n, np.nan), draw.mean)[:, :, None]
 
 
 def partial_correlation(strings: Sequence[str], types: Sequence[int]) -> tuple[Statistic, int]:

@@ -58,10 +58,10 @@ def nullable(values: Float) -> list[float | None]:
 
 
 def spread(sums: Int, squares: Int, n: Int) -> Float:
-    """Standard deviation, ddof 1, from sums and sums of squares (fixed point); NaN below 2 occurrences."""
+    """Standard deviation, ddof 1, from sums and sums of squares (fixed point) [..., m] and n [m]; NaN below 2 occurrences."""
     total, square = from_fixed(sums), from_fixed(squares)
     centred = np.maximum(square - total**2 / np.maximum(n, 1), 0)
-    variance: Float = np.divide(centred, n - 1, out=np.full(np.shape(n), np.nan), where=n > 1)
+    variance: Float = np.divide(centred, n - 1, out=np.full(centred.shape, np.nan), where=n > 1)
     return np.sqrt(variance)
 
 

@@ -18,17 +18,15 @@ Mask = NDArray[np.bool_]
 def midranks(values: Float) -> Float:
     """Ranks 1..m along the last axis, ties sharing their mean rank; NaN ranks last."""
     m = values.shape[-1]
-    order = np.argsort(values, axis=-1, kind="stable")
+    order = np.argsort(values, axis=-1)
     ordered = np.take_along_axis(values, order, axis=-1)
     new = np.ones(ordered.shape, bool)
     new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
-    place = np.broadcast_to(np.arange(m, dtype=np.float64), ordered.shape)
-    first = np.maximum.accumulate(np.where(new, place, 0), axis=-1)
-    end = np.ones(ordered.shape, bool)
-    end[..., :-1] = new[..., 1:]
-    last = np.minimum.accumulate(np.where(end, place, m)[..., ::-1], axis=-1)[..., ::-1]
+    starts = np.flatnonzero(new)
+    lengths = np.diff(starts, append=ordered.size)
     ranks = np.empty(ordered.shape)
-    np.put_along_axis(ranks, order, (first + last) / 2 + 1, axis=-1)
+    shared = np.repeat(starts % max(m, 1) + (lengths + 1) / 2, lengths)
+    np.put_along_axis(ranks, order, shared.reshape(ordered.shape), axis=-1)
     return ranks
 
 
@@ -36,6 +34,16 @@ def spearman(x: Float, y: Float, mask: Mask | None = None) -> Float:
     """Spearman's rho along the last axis with mid-ranks; NaN with fewer than 3 types or a constant side."""
     mask = np.isfinite(x) & np.isfinite(y) if mask is None else mask
     return correlate(midranks(np.where(mask, x, np.nan)), midranks(np.where(mask, y, np.nan)), mask)
+
+
+def spearman_layers(x: Float, y: Float) -> Float:
+    """spearman of x [b, m] and each layer of y [L, b, m], the same bits [b, L]; x is ranked once where all layers hold the same types."""
+    mask = np.isfinite(x) & np.isfinite(y[0])
+    if not all(np.array_equal(mask, np.isfinite(x) & np.isfinite(layer)) for layer in y[1:]):
+        return np.stack([spearman(x, layer) for layer in y], axis=-1)
+    constant = x.strides[0] == 0 and bool((mask == mask[:1]).all())  # null draws share their frequencies
+    ranks = midranks(np.where(mask, x, np.nan)[:1] if constant else np.where(mask, x, np.nan))
+    return np.stack([correlate(ranks, midranks(np.where(mask, layer, np.nan)), mask) for layer in y], axis=-1)
 
 
 def correlate(x: Float, y: Float, mask: Mask) -> Float:

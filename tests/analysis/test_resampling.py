@@ -4,6 +4,7 @@ from scipy import stats
 
 from analysis.metrics.entropy import plug_in_nats
 from analysis.resampling import (
+    TypeCells,
     basic_interval,
     bca_interval,
     delete_group_jackknife,
@@ -15,7 +16,6 @@ from analysis.resampling import (
     stratified_groups,
     two_way_correlation,
     two_way_error,
-    weighted_type_sums,
 )
 from tests.references.cases import case
 
@@ -118,7 +118,11 @@ def test_type_sums_are_a_matrix_product():
     dense = rng.integers(0, 3, (12, 7))
     unit, column = np.nonzero(dense)
     weights = rng.integers(0, 4, (130, 12)).astype(float)
-    assert (weighted_type_sums(weights, unit, column, dense[unit, column], 7) == weights @ dense).all()
+    cells = TypeCells(unit, column, (12, 7))
+    for values in (dense[unit, column], rng.integers(0, 99, len(unit))):
+        expected = np.zeros((12, 7))
+        expected[unit, column] = values
+        assert (cells.sums(weights, values) == weights @ expected).all()
 
 
 def test_two_way_mean_adds_both_variances():

@@ -242,15 +242,15 @@ def test_controls_come_out_as_planted():
 
 
 def test_an_estimator_with_its_sign_flipped_fails_the_positive_control(monkeypatch):
-    right = frequency.spearman
-    monkeypatch.setattr("hypotheses.var_rank.spearman", lambda x, y, mask=None: -right(x, y, mask))
+    right = frequency.spearman_layers
+    monkeypatch.setattr("hypotheses.var_rank.spearman_layers", lambda x, y: -right(x, y))
     assert outcomes(controls()["positive"])["rank_correlation"] == "refuted"
 
 
 def test_a_judge_given_failed_controls_gives_no_verdict(monkeypatch):
-    right = frequency.spearman
+    right = frequency.spearman_layers
     made = evaluate(controls()["negative"])
-    monkeypatch.setattr("hypotheses.var_rank.spearman", lambda x, y, mask=None: -right(x, y, mask))
+    monkeypatch.setattr("hypotheses.var_rank.spearman_layers", lambda x, y: -right(x, y))
     ungated = replace(VAR, criteria=tuple(replace(c, gate=replace(c.gate, min_types=0)) for c in VAR.criteria))
     broken = {kind: evaluate(evidence) for kind, evidence in controls().items()}
     assert judge(ungated, made, controls=broken).verdict is None

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.metrics.frequency import midranks, partial_spearman, spearman, spearman_p
+from analysis.metrics.frequency import midranks, partial_spearman, spearman, spearman_layers, spearman_p
 from tests.references.cases import case
 
 
@@ -28,6 +28,19 @@ def test_batches_agree_with_scipy_and_absent_types_drop_out():
     for i, rho in enumerate(spearman(x, y)):
         kept = np.isfinite(y[i])
         assert rho == pytest.approx(stats.spearmanr(x[i, kept], y[i, kept]).statistic, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["draws", "one frequency", "absent alike", "absent apart", "one frequency, absent apart by draw"])
+def test_layers_together_are_the_bits_of_layers_alone(kind):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 9, (20, 40)).astype(float), rng.normal(size=(3, 20, 40)).round(1)
+    if kind.startswith("one frequency"):
+        x = np.broadcast_to(x[:1], x.shape)
+    absent = {"absent alike": rng.random((20, 40)) < 0.2, "absent apart": rng.random(y.shape) < 0.2,
+              "one frequency, absent apart by draw": rng.random((20, 40)) < 0.2}.get(kind, np.zeros(y.shape, bool))
+    y[np.broadcast_to(absent, y.shape)] = np.nan
+    alone = np.stack([spearman(x, layer) for layer in y], axis=-1)
+    assert np.array_equal(spearman_layers(x, y), alone)
 
 
 def test_rho_is_undefined_for_constants_and_two_types():
