@@ -160,9 +160,10 @@ def run_directory(root: Path, name: str) -> Path:
 
 def declared(directory: Path) -> Experiment:
     """The experiment of a run, loaded again from its declaration file with the run's profile and overrides."""
-    state = json.loads((directory / "state.json").read_text(encoding="utf-8"))
-    began = state["declaration"]["experiment"]
-    return load(began["name"], began["profile"], began["overrides"])
+    from experiments.pipeline import DECLARED_IN
+
+    began = json.loads((directory / DECLARED_IN).read_text(encoding="utf-8"))
+    return load(began["file"], began["profile"], began["overrides"])
 
 
 def _say(directory: Path, findings: Sequence[Finding]) -> None:

@@ -59,6 +59,7 @@ class Experiment(Frozen):
     sweep: SweepSpec = SweepSpec()
     fastpath: FastPathSpec = FastPathSpec()
     overrides: tuple[str, ...] = ()  # the --set texts, as given
+    file: Annotated[str, Field(exclude=True)] = ""  # where it was read; says nothing about what is done
 
 
 def choose_profile(profile: str | None, model: str | None) -> str:
@@ -96,7 +97,7 @@ def load(path: Path | str, profile: str = "quick", overrides: Sequence[str] = ()
     for _, layer in said:
         together = deep_merge(together, layer)
     full = written_out(merged([*below, ("--set", together)]), problems)
-    full |= {"name": file.stem, "profile": profile, "overrides": list(overrides)}
+    full |= {"name": file.stem, "profile": profile, "overrides": list(overrides), "file": str(file.resolve())}
     experiment = _validated(full, [*below, *said], problems)
     if problems or experiment is None:
         raise DeclarationError(problems)

@@ -21,6 +21,7 @@ from tracking.atomic import write_json
 from tracking.run import Run
 
 if TYPE_CHECKING:
+    from experiments.corpora import Corpus
     from hypotheses.claim import Finding
 
 
@@ -53,6 +54,7 @@ STAGES = (
 )
 
 
+DECLARED_IN = "declared_in.json"  # what `assay resume` reads again
 DIRECTORIES = ("corpus", "frequency", "trace", "sweep", "analysis", "controls", "fastpath")
 
 
@@ -76,11 +78,16 @@ def execute(experiment: Experiment, root: Path, progress: Progress, *, name: str
     from hypotheses.findings import findings_from_json
 
     root = root.resolve()
-    _before_anything(experiment)
+    corpus = _before_anything(experiment, root, progress)
     with Run.open(root, name or run_name(experiment), declaration_of(experiment), new=new) as run:
         context = Context(experiment, run.directory, root, progress)
+        if corpus is not None:
+            context.hand(corpus)
         for directory in DIRECTORIES:
             (run.directory / directory).mkdir(exist_ok=True)
+        write_json(run.directory / DECLARED_IN, {"file": experiment.file, "profile": experiment.profile,
+                                                 "overrides": list(experiment.overrides)})
+        _notice_code(run)
         _log_protocol(context, run)
         for stage in STAGES:
             _do(stage, context, run)
@@ -102,12 +109,31 @@ def recorded(declaration: Mapping[str, Any]) -> Experiment:
     return Experiment.model_validate_json(json.dumps(declaration["experiment"]))
 
 
-def _before_anything(experiment: Experiment) -> None:
-    """Refuse a model that is not there before a run directory exists."""
+def _before_anything(experiment: Experiment, root: Path, progress: Progress) -> Corpus | None:
+    """Refuse a model or files of one's own that are not there, or not usable, before a run directory exists; the files' documents."""
     if not experiment.source.is_testbed:
         from experiments.sources.loading import locate
 
         locate(experiment.source)
+    if experiment.corpus.path is None:
+        return None
+    from experiments import corpora
+
+    return corpora.load(experiment.corpus, root / "cache", progress)
+
+
+def _notice_code(run: Run) -> None:
+    """Say so where finished stages were computed by other code than this."""
+    now = _code(run)
+    others = [name for name, stage in run.state.stages.items() if stage.status == "FINISHED" and stage.code not in (None, now)]
+    if others:
+        print(f"{', '.join(others)}: computed by code other than {now}; their numbers are kept, --new computes them again", file=sys.stderr)
+
+
+def _code(run: Run) -> str:
+    """The commit of this attempt, marked where files differ from it."""
+    source = run.state.attempts[-1].get("source", {})
+    return f"{(source.get('commit') or 'unknown')[:12]}{' with changes' if source.get('dirty') else ''}"
 
 
 def _log_protocol(context: Context, run: Run) -> None:
@@ -116,6 +142,7 @@ def _log_protocol(context: Context, run: Run) -> None:
     protocol = run.declaration["protocol"]
     if not path.exists():
         write_json(path, {"fingerprint": fingerprint(protocol), "logged": datetime.now(UTC).isoformat(timespec="seconds"), "protocol": protocol})
+    if not (context.directory / "publish.json").exists():
         publish.publish(context, run)
 
 
@@ -129,6 +156,7 @@ def _do(stage: StageOf, context: Context, run: Run, *, again: bool = False) -> N
     if stage.name == "analyse":
         _open_test_split(context, run)
     with run.stage(stage.name, inputs, defers=stage.defers) as under_way:
+        run.state.stages[stage.name].code = _code(run)
         under_way.remarks = dict(stage.work(context))
         for pattern in stage.outputs:
             for path in sorted(context.directory.glob(pattern)):

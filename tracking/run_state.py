@@ -27,6 +27,7 @@ class StageState:
     """One stage.
 
     inputs: fingerprint of everything it depends on; outputs: relative name -> {bytes, sha256}; remarks: plain values that it left.
+    code: version of the source that did it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class StageState:
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     remarks: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    code: str | None = None
 
 
 @dataclass

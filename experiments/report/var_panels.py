@@ -100,7 +100,8 @@ def controls_panel(content: ReportContent) -> Section | None:
         "Controls: expected and found",
         [Column(t) for t in ("control", "expected", "found", "status", "limiting criterion")],
         rows,
-        "The positive control has a relation planted five standard errors beyond the bound, and shares above theirs; the negative has no relation and shares below. Each criterion by itself must support the one and refute the other.",
+        "The positive control has a relation planted five standard errors beyond the bound, and shares above theirs; the negative has no "
+        "relation and shares below. Each criterion by itself must support the one and refute the other.",
     )
     return Section("controls-panel", "Controls", [table, *_controls_picture(content, controls)], "controls")
 

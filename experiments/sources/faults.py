@@ -10,13 +10,14 @@ from analysis.trace import LayerMeta
 from experiments.sources import TokenDocument
 from experiments.sources.errors import RoutingFault
 from experiments.sources.inputs import ModelBatch
-from experiments.sources.reduction import CHOSEN_TWICE, NOT_FINITE, NOT_TOP_K, OUT_OF_RANGE, WEIGHT_NOT_FINITE, LayerColumns
+from experiments.sources.reduction import CHOSEN_TWICE, NOT_FINITE, NOT_NORMALISED, NOT_TOP_K, OUT_OF_RANGE, WEIGHT_NOT_FINITE, LayerColumns
 
 SAYS = {
     NOT_FINITE: "the router logit of expert {expert} is not finite; the weights are damaged or dtype is too narrow (try dtype = 'float32')",
     OUT_OF_RANGE: "expert id {expert}, but the router scores {n} experts{hint}",
     CHOSEN_TWICE: "expert {expert} is chosen twice",
     NOT_TOP_K: "expert {expert} scores higher than a chosen one, and nothing in the router explains it; its output is read wrongly",
+    NOT_NORMALISED: "the probabilities sum to something else than 1 by more than rounding; the router's output is read wrongly",
     WEIGHT_NOT_FINITE: "the combine weight of expert {expert} is not finite; try dtype = 'float32'",
 }
 

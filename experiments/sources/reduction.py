@@ -16,7 +16,8 @@ from experiments.sources.decoding import Decision
 if TYPE_CHECKING:
     import torch
 
-NOT_FINITE, OUT_OF_RANGE, CHOSEN_TWICE, NOT_TOP_K, WEIGHT_NOT_FINITE = 1, 2, 3, 4, 5
+NOT_FINITE, OUT_OF_RANGE, CHOSEN_TWICE, NOT_TOP_K, WEIGHT_NOT_FINITE, NOT_NORMALISED = 1, 2, 3, 4, 5, 6
+SUM_TOLERANCE = 2e-3  # of recorded probabilities, or the rounding unit of a coarser dtype (metrics specification 3.3)
 TIE_TOLERANCE = 1e-5  # relative; float32 softmax merges logits that are this near
 
 
@@ -61,7 +62,7 @@ def log_scores(scores: torch.Tensor, score: str) -> torch.Tensor:
 
     x = scores.float()
     if score == "probabilities":
-        return torch.log(x)
+        return torch.log(x / x.sum(dim=-1, keepdim=True))
     if score == "sigmoid":
         x = functional.logsigmoid(x)
     elif score == "sqrtsoftplus":
@@ -116,6 +117,10 @@ def _faults(scores: torch.Tensor, weights: torch.Tensor, ids: torch.Tensor,
     ascending = torch.sort(ids, dim=-1).values
     mark(CHOSEN_TWICE, ascending[:, 1:] == ascending[:, :-1], ascending) if ids.shape[-1] > 1 else None
     mark(OUT_OF_RANGE, ids != safe, ids)
+    if reading.score == "probabilities":
+        allowed = max(SUM_TOLERANCE, torch.finfo(scores.dtype).eps)
+        off = (scores.float().sum(dim=-1, keepdim=True) - 1).abs() > allowed
+        mark(NOT_NORMALISED, off.expand_as(scores), every)
     mark(WEIGHT_NOT_FINITE, ~torch.isfinite(weights), ids)
     mark(NOT_FINITE, ~torch.isfinite(scores), every)
     return fault, expert, safe

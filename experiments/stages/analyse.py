@@ -7,6 +7,7 @@ from typing import Any
 
 import hypotheses
 from experiments import evaluation_files
+from experiments.report.table_files import csv_text
 from experiments.stages.context import Context
 from experiments.stages.evidence import var_evidence
 from hypotheses.claim import Evaluation
@@ -35,8 +36,10 @@ def _write_seed_table(context: Context, evaluation: Evaluation) -> None:
     if columns is None:
         return
     table = pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
+    escaped = {name: pa.array([csv_text(one) for one in values]) if pa.types.is_string(table[name].type) else table[name]
+               for name, values in columns.items()}
     parquet, csv = io.BytesIO(), io.BytesIO()
     pq.write_table(table, parquet, write_page_checksum=True)
-    pv.write_csv(table, csv)
+    pv.write_csv(pa.table(escaped), csv)
     write_bytes(context.directory / f"{SEED_TABLE}.parquet", parquet.getvalue())
     write_bytes(context.directory / f"{SEED_TABLE}.csv", csv.getvalue())

@@ -25,18 +25,23 @@ class Context:
     directory: Path
     root: Path
     progress: Progress
+    _handed: Corpus | None = None
 
     @property
     def cache(self) -> Path:
         """What can be made again from declarations: downloads, prepared corpora, testbed models."""
         return self.root / "cache"
 
+    def hand(self, corpus: Corpus) -> None:
+        """Give documents that were loaded before the run began."""
+        self._handed = corpus
+
     @cached_property
     def corpus(self) -> Corpus:
         """The documents. Raises CorpusError if they are not those that this run began with."""
         from experiments import corpora
 
-        corpus = corpora.load(self.experiment.corpus, self.cache, self.progress)
+        corpus = self._handed or corpora.load(self.experiment.corpus, self.cache, self.progress)
         manifest = self.directory / "corpus" / "manifest.json"
         if manifest.exists():
             began = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]

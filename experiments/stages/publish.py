@@ -39,8 +39,9 @@ def project(context: Context, run: Run, name: str, *, final: bool) -> Projection
     experiment = context.experiment
     protocol = context.read_json("protocol.json")
     base = projection.Begun(run.run_id, run.started_ms, run.name, protocol.get("fingerprint", ""), protocol.get("logged", ""))
-    commit = run.state.attempts[-1].get("source", {}) if run.state.attempts else {}
-    tags: dict[str, object] = {"git.commit": commit.get("commit") or "unknown", "git.dirty": commit.get("dirty")}
+    judged = run.state.stages.get("analyse")
+    commit, _, changes = ((judged.code if judged else None) or "unknown").partition(" ")  # the code that made the numbers
+    tags: dict[str, object] = {"git.commit": commit, "git.dirty": bool(changes)}
     findings = context.directory / "findings.json"
     if not findings.exists():
         return projection.begun(experiment, name, base, tags)

@@ -71,11 +71,15 @@ def quality(collection: dict[str, Any]) -> list[dict[str, Any]]:
 def provenance(context: Context) -> dict[str, Any]:
     """Where the run came from, with the command that repeats it."""
     experiment = context.experiment
-    attempts = context.read_json("state.json").get("attempts", [])
+    state = context.read_json("state.json")
+    attempts = state.get("attempts", [])
     last = attempts[-1] if attempts else {}
-    kept = {"attempts": len(attempts), "source": last.get("source"), "machine": last.get("machine"), "versions": last.get("versions")}
+    code = {name: stage.get("code") for name, stage in state.get("stages", {}).items() if stage.get("status") == "FINISHED"}
+    kept = {"attempts": len(attempts), "code of each stage": code, "machine": last.get("machine"), "versions": last.get("versions")}
     options = "".join(f" --set '{text}'" for text in experiment.overrides)
-    command = f"assay run {experiment.name} --profile {experiment.profile}{options}"
+    declared_in = Path(str(context.read_json("declared_in.json").get("file", experiment.name)))
+    named = experiment.name if declared_in.parent.name == "declared" else str(declared_in)
+    command = f"assay run {named} --profile {experiment.profile}{options}"
     protocol = context.read_json("protocol.json")
     return {"command": command, "protocol": protocol.get("fingerprint"), "protocol logged": protocol.get("logged"),
             "declaration": str(context.directory.name), **kept}

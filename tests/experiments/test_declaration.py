@@ -105,7 +105,7 @@ def test_num_samples_is_shared_out_over_domains():
 
 def test_resolved_is_the_whole_declaration_and_loads_back():
     experiment = load("var", "gpu", ["seed=2"])
-    assert Experiment.model_validate(resolved(experiment)) == experiment
+    assert Experiment.model_validate(resolved(experiment)) == experiment.model_copy(update={"file": ""})
     assert resolved(experiment)["sweep"]["knobs"]["max_entropy"]["unit"] == "nats at 8 experts"
 
 
