@@ -186,7 +186,8 @@ def _variant(context: Context, name: str, lookup: Lookup, layers: Sequence[int],
                          {layer: lookup.eligible[layer] for layer in layers}) as calls:
         losses = _timed(context, documents, twice=not alone)
     change = loss_change(losses.loss_sum, baseline.loss_sum, baseline.n_tokens, level=context.experiment.uncertainty.level)
-    received, looked_up = sum(calls.received.values()), sum(calls.looked_up.values())
+    passes = 1 if alone else 2
+    received, looked_up = sum(calls.received.values()) // passes, sum(calls.looked_up.values()) // passes
     every = (received + looked_up) / len(layers) * len(context.trace.meta.layers)
     return {"name": name, "layers": list(layers), "loss_change": change.to_json(), "router_rows_evaluated": received,
             "router_rows_looked_up": looked_up, "share_saved": looked_up / every if every else None,
