@@ -11,6 +11,7 @@ PIP_CONSTRAINTS = $(if $(filter any,$(TORCH)),<(grep -v '^torch==' constraints.t
 
 export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_TRUNCATE_LONG_VALUES := false
+export OMP_WAIT_POLICY ?= PASSIVE
 export ASSAY_ROOT := $(ROOT)
 
 .DEFAULT_GOAL := help

@@ -25,7 +25,7 @@ def refused(message: str, remedy: str) -> PydanticCustomError:
 
 def entropy_share(text: object) -> float:
     """Share of ln E that an entropy threshold with its unit stands for, in (0, 1). Raises where the unit is missing."""
-    if not isinstance(text, str):
+    if not isinstance(text, str) or re.fullmatch(r"\s*[0-9.]+(e[+-]?\d+)?\s*", text, re.IGNORECASE):
         raise refused(f"an entropy threshold of {text!r} has no unit: nats, bits and shares of ln E differ", ENTROPY_REMEDY)
     of_n, share = ENTROPY_OF_N.fullmatch(text), ENTROPY_SHARE.fullmatch(text)
     match = of_n or share
