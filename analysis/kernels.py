@@ -24,7 +24,7 @@ Backend = Literal["numpy", "numba"]
 FIXED_ONE = 2.0**32
 LARGEST_SUM = 2.0**31  # a sum of reals beyond this overflows 64 bits
 DENSE_LIMIT = 2**20  # cells x columns of a tally that may be held densely (8 MiB); larger ones are mostly empty
-PENDING_LIMIT = 2**22  # cells x columns that wait to be merged (32 MiB), until as many cells are merged already
+PENDING_LIMIT = 2**20  # cells x columns that wait to be merged (8 MiB), or half of those merged already
 COMPILED_FROM = 10_000_000  # shuffled or scattered rows below which numba's start-up (half a second) costs more than it saves
 
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
