@@ -52,10 +52,11 @@ def sweep_metrics(sweep: Mapping[str, Any]) -> list[tuple[str, float | None, int
     return rows
 
 
-def params_of(experiment: Experiment, facts: Mapping[str, Any], model: str) -> dict[str, object]:
+def params_of(experiment: Experiment, facts: Mapping[str, Any]) -> dict[str, object]:
     """What a person would filter or compare runs by."""
     layers = facts.get("layers", [])
-    return {"model": Path(model).name, "profile": experiment.profile, "seed": experiment.seed, "dtype": experiment.source.dtype,
+    model = Path(experiment.source.model.removeprefix("testbed:")).name
+    return {"model": model, "profile": experiment.profile, "seed": experiment.seed, "dtype": experiment.source.dtype,
             "quantize": experiment.source.quantize or "none", "corpus": experiment.corpus.name, "documents": facts.get("n_documents"),
             "tokens": facts.get("n_tokens"), "moe_layers": len(layers) or None,
             "n_experts": layers[0]["n_experts"] if layers else None, "top_k": layers[0]["top_k"] if layers else None,

@@ -50,10 +50,11 @@ def project(context: Context, run: Run, name: str, *, final: bool) -> Projection
     metrics = projection.metrics_of(finding, evaluation) + projection.sweep_metrics(context.read_json("sweep/sweep.json")) + _speed(context)
     collected = run.state.stages["collect"].remarks
     tags |= {"verdict": finding.verdict or "none", "limiting": finding.limiting, "trace.digest": collected["digest"],
+             "checkpoint": str(run.state.stages["model"].remarks["model"]),
              "seed_verdict": finding.seed_verdict.get("supported"), "registration": finding.registration.get("note")}
     ended = run.state.ended if final else None
     return projection.judged(experiment, finding, base, projection.Judged(
-        params=projection.params_of(experiment, evaluation.facts, str(run.state.stages["model"].remarks["model"])), metrics=metrics,
+        params=projection.params_of(experiment, evaluation.facts), metrics=metrics,
         tags=tags, note=projection.note(finding, sentence(finding), "report/report.html"), datasets=_datasets(run),
         artifacts=[(path, folder) for relative, folder in ARTIFACTS if (path := Path(context.directory / relative)).exists()],
         ended=ended))
