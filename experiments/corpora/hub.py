@@ -119,8 +119,9 @@ def _open(source: DatasetSource) -> tuple[Iterator[Fields], str]:
         return _local_rows(source), "local files"
     import datasets
 
+    revision = source.revision or _present_commit(source)
     try:
-        stream = datasets.load_dataset(source.name, source.config, split=source.split, streaming=True, revision=source.revision)
+        stream = datasets.load_dataset(source.name, source.config, split=source.split, streaming=True, revision=revision)
         rows = iter(stream)
         first = next(rows, None)
     except Exception as error:  # the hub client raises from a dozen libraries; whatever it was, this name cannot be had
@@ -131,7 +132,17 @@ def _open(source: DatasetSource) -> tuple[Iterator[Fields], str]:
         ) from error
     if first is None:
         raise CorpusError(f"{_label(source)}: the split is empty; name another split")
-    return _chain(first, rows, source), source.revision or "unpinned"
+    return _chain(first, rows, source), revision or "unpinned"
+
+
+def _present_commit(source: DatasetSource) -> str | None:
+    """The commit that a bare name stands for today, so that the manifest records what was read; None where no hub answers for it."""
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().dataset_info(source.name, timeout=10).sha
+    except Exception:  # a local builder, or a hub that is away: loading itself says what is wrong
+        return None
 
 
 def _chain(first: Fields, rest: Iterator[Fields], source: DatasetSource) -> Iterator[Fields]:
