@@ -106,7 +106,9 @@ def dispatch(arguments: argparse.Namespace) -> int:
 
     match arguments.command:
         case "run":
-            profile = arguments.profile or ("gpu" if arguments.model else "quick")
+            from experiments.declaration import choose_profile
+
+            profile = choose_profile(arguments.profile, arguments.model)
             return commands.run(root(), arguments.experiment, profile, overrides_of(arguments), new=arguments.new)
         case "resume":
             return commands.resume(root(), arguments.run)

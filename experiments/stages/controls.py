@@ -13,13 +13,13 @@ from experiments import evaluation_files
 from experiments.evaluation_files import plain
 from experiments.stages.context import Context
 from experiments.stages.evidence import var_evidence
+from hypotheses.judge import CONTROL_EXPECTS
 from tracking.atomic import write_json
 
 if TYPE_CHECKING:
     from analysis.controls import ControlPlan, Kind
 
 KINDS: tuple[Kind, ...] = ("positive", "negative")
-EXPECTED = {"positive": "supported", "negative": "refuted"}
 COLLECTOR = "planted control"
 
 
@@ -36,7 +36,7 @@ def run(context: Context) -> dict[str, Any]:
                 evaluation = hypotheses.evaluator(name)(var_evidence(context, StoredTrace.open(directory)))
             evaluation_files.save(evaluation, directory / name)
     write_json(context.directory / "controls" / "controls.json", plain({
-        "planted": plan.facts, "unreachable": plan.unreachable, "expected": EXPECTED}))
+        "planted": plan.facts, "unreachable": plan.unreachable, "expected": dict(CONTROL_EXPECTS)}))
     return {"planted_rho": plan.facts["planted_rho"], "unreachable": plan.unreachable}
 
 
