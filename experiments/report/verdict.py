@@ -99,7 +99,7 @@ def criteria_table(finding: Finding) -> Table:
         [_criterion_row(judged) for judged in finding.criteria],
         "A criterion is supported when its whole interval respects the bound, refuted when no part of it does, and inconclusive otherwise. "
         "The point grade is the seed's band of the estimate; the guaranteed grade is that of the interval's less favourable end. "
-        "A dash as null: exchanging entropies between token types cannot change the statistic.",
+        "A dash: the matched null leaves the statistic as it is.",
     )
 
 
