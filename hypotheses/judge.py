@@ -15,6 +15,7 @@ from hypotheses.wording import sentence
 __all__ = ["CONTROL_EXPECTS", "findings_from_json", "findings_to_json", "judge", "judge_criterion", "sentence"]
 
 CONTROL_EXPECTS: Mapping[str, Outcome] = {"positive": "supported", "negative": "refuted"}
+DOMAINS_NAMED = 2  # below their floor; more are counted
 GATED = "below its floor: "  # how the reason of a gated criterion begins
 
 
@@ -83,7 +84,13 @@ def _below_floors(criterion: Criterion, facts: Mapping[str, Any]) -> list[tuple[
     gate, found = criterion.gate, []
     checks: list[tuple[str, Any, int]] = [("test documents", facts.get("n_documents"), gate.min_documents)]
     by_domain: Mapping[str, Any] = facts.get("n_documents_per_domain") or {}
-    checks += [(f"test documents in domain {name}", count, gate.min_documents_per_domain) for name, count in by_domain.items()]
+    low = {name: int(count) for name, count in by_domain.items() if count < gate.min_documents_per_domain}
+    if len(low) > DOMAINS_NAMED:
+        fewest = min(low, key=lambda name: low[name])
+        found.append((f"{len(low)} of {len(by_domain)} domains have fewer than {gate.min_documents_per_domain} test documents, which is the floor "
+                      f"(fewest: {low[fewest]} in {fewest})", f"up to {gate.min_documents_per_domain - low[fewest]} more in each of them"))
+    else:
+        checks += [(f"test documents in domain {name}", count, gate.min_documents_per_domain) for name, count in low.items()]
     if gate.min_documents_per_domain and not by_domain:
         checks.append(("test documents per domain", None, gate.min_documents_per_domain))
     checks.append(("judged token types", facts.get("n_types_judged"), gate.min_types))
