@@ -78,8 +78,9 @@ def execute(experiment: Experiment, root: Path, progress: Progress, *, name: str
     from hypotheses.findings import findings_from_json
 
     root = root.resolve()
-    corpus = _before_anything(experiment, root, progress)
-    with Run.open(root, name or run_name(experiment), declaration_of(experiment), new=new) as run:
+    name = name or run_name(experiment)
+    corpus = _before_anything(experiment, root, progress, begun=(root / name).exists())
+    with Run.open(root, name, declaration_of(experiment), new=new) as run:
         context = Context(experiment, run.directory, root, progress)
         if corpus is not None:
             context.hand(corpus)
@@ -109,12 +110,14 @@ def recorded(declaration: Mapping[str, Any]) -> Experiment:
     return Experiment.model_validate_json(json.dumps(declaration["experiment"]))
 
 
-def _before_anything(experiment: Experiment, root: Path, progress: Progress) -> Corpus | None:
+def _before_anything(experiment: Experiment, root: Path, progress: Progress, *, begun: bool) -> Corpus | None:
     """Refuse a model or files of one's own that are not there, or not usable, before a run directory exists; the files' documents."""
-    if not experiment.source.is_testbed:
+    if not experiment.source.is_testbed and not begun:
         from experiments.sources.loading import locate
+        from experiments.sources.memory import meta_model
+        from experiments.sources.routers import find_routers
 
-        locate(experiment.source)
+        find_routers(meta_model(locate(experiment.source).config))
     if experiment.corpus.path is None:
         return None
     from experiments import corpora
