@@ -162,8 +162,11 @@ def declared(directory: Path) -> Experiment:
     """The experiment of a run, loaded again from its declaration file with the run's profile and overrides."""
     from experiments.pipeline import DECLARED_IN
 
-    began = json.loads((directory / DECLARED_IN).read_text(encoding="utf-8"))
-    return load(began["file"], began["profile"], began["overrides"])
+    if (directory / DECLARED_IN).exists():
+        began = json.loads((directory / DECLARED_IN).read_text(encoding="utf-8"))
+        return load(began["file"], began["profile"], began["overrides"])
+    kept = json.loads((directory / "state.json").read_text(encoding="utf-8"))["declaration"]["experiment"]  # it died before it wrote where
+    return load(kept["name"], kept["profile"], kept["overrides"])
 
 
 def _say(directory: Path, findings: Sequence[Finding]) -> None:

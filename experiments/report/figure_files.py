@@ -6,6 +6,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracking.atomic import write_bytes
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -44,6 +46,6 @@ def save(figure: Figure, directory: Path, name: str) -> bytes:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     printed = png(figure)
-    (directory / f"{name}.png").write_bytes(printed)
-    (directory / f"{name}.pdf").write_bytes(pdf(figure))
+    write_bytes(directory / f"{name}.png", printed)
+    write_bytes(directory / f"{name}.pdf", pdf(figure))
     return for_screen(printed)

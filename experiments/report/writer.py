@@ -15,6 +15,7 @@ from experiments.report.html import page
 from experiments.report.markdown import as_markdown
 from experiments.report.sections import assemble
 from experiments.report.table_files import as_csv, as_tex
+from tracking.atomic import write_bytes
 
 
 def panel_module(hypothesis: str) -> ModuleType | None:
@@ -36,7 +37,7 @@ def _subtitle(content: ReportContent) -> list[str]:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _save_tables(sections: Sequence[Section], directory: Path) -> None:
