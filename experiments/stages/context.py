@@ -33,7 +33,8 @@ class Context:
         return self.root / "cache"
 
     def hand(self, corpus: Corpus) -> None:
-        """Give documents that were loaded before the run began."""
+        """Give documents that were loaded before the run began. Raises CorpusError if they are not those that this run began with."""
+        self._same_documents(corpus)
         self._handed = corpus
 
     @cached_property
@@ -42,13 +43,18 @@ class Context:
         from experiments import corpora
 
         corpus = self._handed or corpora.load(self.experiment.corpus, self.cache, self.progress)
+        self._same_documents(corpus)
+        return corpus
+
+    def _same_documents(self, corpus: Corpus) -> None:
+        from experiments import corpora
+
         manifest = self.directory / "corpus" / "manifest.json"
         if manifest.exists():
             began = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
             if began != corpus.digest:
                 raise corpora.CorpusError(f"{manifest}: sha256: the run began with documents {began[:12]}, now they are {corpus.digest[:12]}; "
                                           "restore the corpus files, or start a run of the new ones with --new")
-        return corpus
 
     @cached_property
     def source(self) -> HuggingFaceSource:
