@@ -11,20 +11,28 @@ from numpy.typing import NDArray
 
 from experiments.corpora import Corpus, Document
 from experiments.sources import TokenDocument
+from experiments.sources.errors import SourceError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from experiments.sources.huggingface import HuggingFaceSource
 
+ROUTED = ("calibration", "test")
 TOKENIZE_AT_ONCE = 256  # documents
 
 
 def routed_documents(corpus: Corpus, source: HuggingFaceSource) -> tuple[TokenDocument, ...]:
-    """Calibration and test documents as the model's tokenizer sees them, numbered from 0; documents without a token are left out."""
-    documents = [one for one in corpus.documents if one.split in ("calibration", "test")]
+    """Calibration and test documents as the model's tokenizer sees them, numbered from 0; documents without a token are left out.
+
+    Raises SourceError where the tokenizer makes a token of none of them.
+    """
+    documents = [one for one in corpus.documents if one.split in ROUTED]
     tokens = _tokenize(documents, source)
     kept = [(document, ids) for document, ids in zip(documents, tokens, strict=True) if len(ids)]
+    if documents and not kept:
+        raise SourceError(f"model {source.meta.model!r}: its tokenizer makes no token of any of {len(documents)} documents; "
+                          "does the checkpoint have its tokenizer.json?")
     return tuple(TokenDocument(number, document.id, document.domain, document.split, tuple(ids))
                  for number, (document, ids) in enumerate(kept))
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from hypotheses.claim import Finding
 
 
+LONGEST_PATH = 4096  # bytes, of Linux
+
+
 class CommandError(ValueError):
     """A command that cannot be carried out; the message says what to type instead."""
 
@@ -97,9 +100,18 @@ def show(root: Path) -> int:
     directories = sorted(path.parent for path in root.glob("*/state.json"))
     print(f"runs in {root}" + ("" if directories else ": none"))
     for directory in directories:
-        state = json.loads((directory / "state.json").read_text(encoding="utf-8"))
-        print(f"  {directory.name:<36} {state['status']:<12} {_verdicts(directory)}")
+        print(f"  {directory.name:<36} {_standing(directory)}")
     return 0
+
+
+def _standing(directory: Path) -> str:
+    """A run's status and verdicts, or what is wrong with its files: one damaged run does not hide the others."""
+    from tracking.run_state import RunState
+
+    try:
+        return f"{RunState.read(directory).status:<12} {_verdicts(directory)}"
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        return f"{'DAMAGED':<12} {error}"
 
 
 def _verdicts(directory: Path) -> str:
@@ -152,20 +164,21 @@ def ui(root: Path, port: int) -> int:
 
 def run_directory(root: Path, name: str) -> Path:
     """A run by its directory, or by its name under `root`."""
-    for path in (Path(name), root / name):
+    for path in (Path(name), root / name) if len(name) < LONGEST_PATH else ():
         if (path / "state.json").is_file():
             return path.resolve()
-    raise CommandError(f"{name}: no run there and none of that name under {root}; `assay list` shows them")
+    raise CommandError(f"{name[:80]!r}: no run there and none of that name under {root}; `assay list` shows them")
 
 
 def declared(directory: Path) -> Experiment:
     """The experiment of a run, loaded again from its declaration file with the run's profile and overrides."""
     from experiments.pipeline import DECLARED_IN
+    from tracking.run_state import RunState
 
     if (directory / DECLARED_IN).exists():
         began = json.loads((directory / DECLARED_IN).read_text(encoding="utf-8"))
         return load(began["file"], began["profile"], began["overrides"])
-    kept = json.loads((directory / "state.json").read_text(encoding="utf-8"))["declaration"]["experiment"]  # it died before it wrote where
+    kept = RunState.read(directory).declaration["experiment"]  # it died before it wrote where
     return load(kept["name"], kept["profile"], kept["overrides"])
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import hypotheses
 from experiments import registration
-from experiments.declaration import Experiment, resolved
+from experiments.declaration import Experiment, SourceSpec, resolved
 from experiments.progress import Progress
 from experiments.stages import analyse, collect, controls, corpus, judge, lookup, model, publish, report, sweep
 from experiments.stages.context import Context
@@ -112,17 +112,32 @@ def recorded(declaration: Mapping[str, Any]) -> Experiment:
 
 def _before_anything(experiment: Experiment, root: Path, progress: Progress, *, begun: bool) -> Corpus | None:
     """Refuse a model or files of one's own that are not there, or not usable, before a run directory exists; the files' documents."""
-    if not experiment.source.is_testbed and not begun:
-        from experiments.sources.loading import locate
-        from experiments.sources.memory import meta_model
-        from experiments.sources.routers import find_routers
-
-        find_routers(meta_model(locate(experiment.source).config))
+    if not begun:
+        _refuse_unusable(experiment.source)
     if experiment.corpus.path is None:
         return None
     from experiments import corpora
 
     return corpora.load(experiment.corpus, root / "cache", progress)
+
+
+def _refuse_unusable(source: SourceSpec) -> None:
+    """Raise SourceError for a device, dtype, model or layer that this machine, or this model, does not have."""
+    from experiments.sources.errors import SourceError
+    from experiments.sources.loading import device_of, dtype_of, locate
+
+    device_of(source.device)
+    if source.is_testbed:
+        return
+    from experiments.sources.memory import meta_model
+    from experiments.sources.routers import choose_layers, find_routers
+
+    config = locate(source).config
+    dtype_of(source.dtype, config)
+    try:
+        choose_layers(find_routers(meta_model(config))[0], source.layers)
+    except SourceError as error:
+        raise SourceError(f"model {source.model!r}: {error}") from error
 
 
 def _notice_code(run: Run) -> None:

@@ -96,12 +96,12 @@ def from_row(where: str, row: dict[str, Any], spec: CorpusSpec) -> RawDocument:
     for field, value in ((spec.text_field, row.get(spec.text_field)), (spec.domain_field, domain)):
         if not isinstance(value, str) or (field == spec.domain_field and not value.strip()):
             raise CorpusError(f"{where}: the field {field!r} must be text and is {_kind(value)}; {_remedy(field, spec)}")
-    text = str(row[spec.text_field])
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise CorpusError(f"{where}: {spec.text_field!r} holds half a surrogate pair at character {error.start}; encode it again") from None
-    given = row.get(spec.id_field)
+    text, given = str(row[spec.text_field]), row.get(spec.id_field)
+    for field, value in ((spec.text_field, text), (spec.domain_field, str(domain)), (spec.id_field, str(given))):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise CorpusError(f"{where}: {field!r} holds half a surrogate pair at character {error.start}; encode it again") from None
     if given is None:
         given = f"{domain}/{hashlib.sha256(text.encode()).hexdigest()[:24]}"
     return RawDocument(str(given), str(domain), text)

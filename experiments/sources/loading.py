@@ -190,8 +190,8 @@ def load_model(checkpoint: Checkpoint, dtype: torch.dtype, **options: Any) -> An
         model = model_class(checkpoint.config).from_pretrained(
             checkpoint.name, dtype=dtype, use_safetensors=True, **checkpoint.fetch, **options)
     except (SafetensorError, OSError) as error:
-        raise SourceError(f"{checkpoint.name}: its weights cannot be read ({_first_line(error)}); only whole "
-                          f"safetensors files are read. Convert once: {CONVERT.format(there=checkpoint.name)}") from error
+        raise SourceError(f"{checkpoint.name}: its weights cannot be read ({_first_line(error)}); a safetensors file that was cut or "
+                          "renamed is not read: download the checkpoint again") from error
     except RuntimeError as error:
         raise SourceError(f"{checkpoint.name}: the weights do not fit its config ({_first_line(error)}); "
                           "download the checkpoint again") from error

@@ -69,7 +69,11 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def _measured(context: Context, lookups: Mapping[str, Lookup]) -> dict[str, Any]:
+    from experiments.sources.errors import SourceError
+
     documents = _documents(context)
+    if not documents:
+        raise SourceError("there is no test document to measure a loss on")
     baseline = _timed(context, documents, twice=True)
     tokens = int(baseline.n_tokens.sum())
     variants = [one for name, lookup in lookups.items() for one in _variants(context, name, lookup, (documents, baseline))]
