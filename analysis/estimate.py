@@ -16,7 +16,7 @@ class Estimate:
     value: bias-corrected estimate; plug_in: the uncorrected one. low, high: interval at `level`, None when undefined.
     unit: unit of the value. resampled: what was resampled ("document", "document x type"). n_units: how many of them.
     n: further sample size (types, tokens), named by n_of. null: mean of the matched null, null_low/null_high its central 95 %.
-    p: accompanies, never decides.
+    p: accompanies, never decides. gate: why no verdict may rest on the number (`undersampled`, ...); the number itself stays.
     """
 
     value: float | None
@@ -36,6 +36,7 @@ class Estimate:
     null_high: float | None = None
     p: float | None = None
     reason: str | None = None
+    gate: str | None = None
 
     def __post_init__(self) -> None:
         if (self.value is None) != (self.reason is not None):

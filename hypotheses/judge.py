@@ -109,6 +109,8 @@ def _unusable(criterion: Criterion, estimate: Estimate) -> str | None:
     """Why this estimate cannot be held against the bound, if it cannot."""
     if estimate.value is None:
         return f"undefined: {estimate.reason}"
+    if estimate.gate is not None:
+        return GATED + estimate.gate
     if estimate.unit != criterion.unit:
         return f"{criterion.metric} is in {estimate.unit!r}, the bound in {criterion.unit!r}"
     if estimate.low is None or estimate.high is None:

@@ -1,0 +1,23 @@
+"""Random valid arguments for each kind that a registered metric takes, for the contract tests of the register."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Rng = np.random.Generator
+# A kind: rng, leading batch shape -> an argument. Sizes are drawn once a call, from a generator that the caller owns.
+KINDS: dict[str, Callable[[Rng, tuple[int, ...]], Any]] = {
+    "counts_E": lambda rng, batch: rng.poisson(3.0, (*batch, 7)),
+    "joint_XY": lambda rng, batch: rng.poisson(2.0, (*batch, 5, 6)),
+    "square_XX": lambda rng, batch: rng.poisson(2.0, (*batch, 5, 5)),
+    "counts_DE": lambda rng, batch: 1 + rng.poisson(4.0, (*batch, 4, 6)),
+    "counts_EV": lambda rng, batch: rng.poisson(3.0, (*batch, 6, 9)),
+}
+
+
+def example(kinds: tuple[str, ...], rng: Rng, batch: tuple[int, ...] = ()) -> list[Any]:
+    """One random argument of each kind."""
+    return [KINDS[kind](rng, batch) for kind in kinds]
