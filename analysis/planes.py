@@ -1,0 +1,177 @@
+"""Whole documents of a trace in memory, layer by layer and slot by slot, as the counting kernels want them.
+
+T token (row), L MoE layer, K slot in the top-k, D document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.counts import document_hash
+from analysis.kernels import Int
+from analysis.resampling import jackknife_groups
+from analysis.rows import whole_documents
+from analysis.trace import LayerMeta, RoutingTrace, TraceBatch, TraceError
+
+MAX_ROWS = 2_000_000  # nulls run on a sample of at most so many rows: their bias and spread scale as 1/N (performance page, 6)
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Rows of whole documents, layer-major and slot-major.
+
+    layers: of the trace, in the order of `ids`; ids: per layer uint8 or uint16 [K, T], contiguous, by descending score;
+    position, token_id: int32 [T], token_id None where the source did not record it; starts: first row of each document and the end
+    [D + 1]; document: number of each [D].
+    """
+
+    layers: tuple[LayerMeta, ...]
+    ids: tuple[NDArray[Any], ...]
+    token_id: NDArray[np.int32] | None
+    position: NDArray[np.int32]
+    starts: Int
+    document: Int
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    @property
+    def first(self) -> tuple[NDArray[Any], ...]:
+        """First choice of every row, per layer [T]."""
+        return tuple(ids[0] for ids in self.ids)
+
+    @property
+    def types(self) -> NDArray[np.int32]:
+        """token_id, for what cannot be counted without it; TraceError where the source did not record it."""
+        if self.token_id is None:
+            raise TraceError("column token_id: absent; what is asked needs token types, take a trace whose source records them")
+        return self.token_id
+
+    @property
+    def n_experts(self) -> tuple[int, ...]:
+        """Experts of each layer."""
+        return tuple(layer.n_experts for layer in self.layers)
+
+    @property
+    def lengths(self) -> Int:
+        """Rows of each document [D]."""
+        return np.diff(self.starts)
+
+    def group(self, max_groups: int = 100) -> Int:
+        """Jackknife group of each document [D], for planes made by `planes`, whose documents are in hash order."""
+        return jackknife_groups(len(self.document), max_groups)
+
+    @classmethod
+    def of(cls, batch: TraceBatch, layers: Sequence[LayerMeta]) -> Planes:
+        """The rows of a batch of whole documents (analysis.rows.whole_documents), in their order; layers: of batch.ids.
+
+        Raises TraceError, naming layer, document and position, for an expert out of range or twice in one top-k.
+        """
+        if len(batch.ids) != len(layers):
+            raise TraceError(f"column ids: {len(batch.ids)} layers but {len(layers)} were asked for; read the batch with those layers")
+        ids = tuple(slot_major(batch, index, layer) for index, layer in enumerate(layers))
+        cut = np.flatnonzero(np.r_[True, batch.document[1:] != batch.document[:-1]]) if len(batch) else np.zeros(0, np.int64)
+        return cls(tuple(layers), ids, batch.token_id, batch.position, np.r_[cut, len(batch)].astype(np.int64),
+                   batch.document[cut].astype(np.int64))
+
+
+def slot_major(batch: TraceBatch, index: int, layer: LayerMeta) -> NDArray[Any]:
+    """Checked ids of one layer of a batch, [K, T] contiguous in the layer's dtype."""
+    ids = batch.ids[index]
+    if ids.shape != (len(batch), layer.top_k):
+        raise TraceError(f"column ids: {list(ids.shape)} at layer {layer.key}, expected [{len(batch)}, {layer.top_k}]; "
+                         "correct top_k in the manifest, or export the trace again")
+    outside = ids.size and (int(ids.max()) >= layer.n_experts or int(ids.min()) < 0)
+    if outside:
+        row, slot = (int(i[0]) for i in np.nonzero((ids < 0) | (ids >= layer.n_experts)))
+        raise TraceError(f"column ids: expert id {int(ids[row, slot])} {_place(batch, row, layer)}, which has {layer.n_experts} experts; "
+                         "correct n_experts in the manifest, or export the trace again (a dropped slot is a bit of `dropped`, not an id)")
+    plane = np.require(ids.T, layer.id_dtype, ("C", "W"))
+    for one in range(layer.top_k):
+        for other in range(one + 1, layer.top_k):
+            twice = plane[one] == plane[other]
+            if twice.any():
+                row = int(np.flatnonzero(twice)[0])
+                raise TraceError(f"column ids: expert {int(ids[row, one])} twice in one top-{layer.top_k} {_place(batch, row, layer)}; "
+                                 "collect this document again, or leave the layer out")
+    return plane
+
+
+def _place(batch: TraceBatch, row: int, layer: LayerMeta) -> str:
+    return f"at layer {layer.key}, document {int(batch.document[row])}, position {int(batch.position[row])}"
+
+
+def id_batches(trace: RoutingTrace, split: str, layers: Sequence[int], columns: tuple[str, ...] = ("ids",)) -> Iterator[TraceBatch]:
+    """Whole documents of a split with the chosen layers, checked but for their ids; other columns are not read where a trace can do so."""
+    choose: dict[str, Any] = {"columns": columns} if "columns" in signature(trace.batches).parameters else {}
+    for batch in whole_documents(trace.batches(split=split, layers=layers, **choose)):
+        _check_rows(batch, trace.meta.vocabulary_size)
+        yield batch
+
+
+def _check_rows(batch: TraceBatch, n_types: int) -> None:
+    """As analysis.rows.check, for traces without token types, too."""
+    if int(batch.position.min()) < 0:
+        raise TraceError(f"column position: {int(batch.position.min())}; positions count from 0, export the trace again")
+    types = batch.token_id
+    if types is not None and (int(types.min()) < 0 or int(types.max()) >= n_types):
+        wrong = int(types[(types < 0) | (types >= n_types)][0])
+        raise TraceError(f"column token_id: {wrong} but the vocabulary has {n_types} types; "
+                         "correct vocabulary_size in the manifest, or collect again with the tokenizer that it names")
+
+
+def planes(
+    trace: RoutingTrace, split: str, *, layers: Sequence[int] | None = None, documents: Collection[int] | None = None,
+    max_rows: int = MAX_ROWS, salt: str = "",
+) -> Planes:
+    """Rows of a split's documents in the order of SHA-256 of id, NUL, salt: the longest beginning of it with at most max_rows rows.
+
+    layers: indices into the trace's layers; documents: numbers to choose from (all of the split, if None). One document at least.
+    What comes does not depend on the order of files. Raises TraceError for ids that cannot be counted, and for a split, or document,
+    that is not there.
+    """
+    chosen = list(range(len(trace.meta.layers))) if layers is None else list(layers)
+    number, starts = _sample(trace, split, documents, max_rows, salt)
+    n_rows, metas = int(starts[-1]), tuple(trace.meta.layers[layer] for layer in chosen)
+    first_row = np.full(int(number.max()) + 1, -1, np.int64)
+    first_row[number] = starts[:-1]
+    ids = tuple(np.empty((meta.top_k, n_rows), meta.id_dtype) for meta in metas)
+    token_id, position, typed = np.empty(n_rows, np.int32), np.empty(n_rows, np.int32), True
+    for batch in id_batches(trace, split, chosen):
+        part = Planes.of(batch, metas)
+        known = np.where(part.document < len(first_row), first_row[np.minimum(part.document, len(first_row) - 1)], -1)
+        place = np.repeat(known - part.starts[:-1], part.lengths) + np.arange(len(part))
+        rows: Any = np.flatnonzero(np.repeat(known >= 0, part.lengths))
+        rows, place = (slice(None), place) if len(rows) == len(part) else (rows, place[rows])
+        position[place] = part.position[rows]
+        typed &= part.token_id is not None
+        if part.token_id is not None:
+            token_id[place] = part.token_id[rows]
+        for out, plane in zip(ids, part.ids):
+            for slot_out, slot in zip(out, plane):
+                slot_out[place] = slot[rows]
+    return Planes(metas, ids, token_id if typed else None, position, starts, number)
+
+
+def _sample(trace: RoutingTrace, split: str, documents: Collection[int] | None, max_rows: int, salt: str) -> tuple[Int, Int]:
+    """Numbers [D] of the documents that fit, in hash order, and their first rows [D + 1]."""
+    rows = {row.document: row for row in trace.documents if row.split == split}
+    unknown = sorted(set(documents or ()) - rows.keys())
+    if unknown:
+        raise TraceError(f"document {unknown[0]} is no {split} document of the trace; choose among its {len(rows)} documents")
+    wanted = rows.keys() if documents is None else set(documents)
+    number = np.array(sorted(wanted, key=lambda n: document_hash(rows[n].id, salt)), np.int64)
+    if not len(number):
+        raise TraceError(f"no {split} document to read; collect some, or choose another split")
+    length = np.zeros(max(rows) + 1, np.int64)
+    for batch in trace.batches(split=split, layers=()):
+        length += np.bincount(batch.document, minlength=len(length))
+    starts = np.r_[0, np.cumsum(length[number])]
+    n_documents = max(1, int(np.searchsorted(starts, max_rows, side="right")) - 1)
+    return number[:n_documents], starts[: n_documents + 1]
