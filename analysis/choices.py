@@ -39,7 +39,7 @@ class GroupChoices:
 
     def add(self, batch: TraceBatch, unit: Int) -> None:
         """Count the rows of a batch; unit: resampling unit of each row [T]."""
-        column = self._column[batch.token_id]
+        column = self._column[batch.types]
         kept = np.flatnonzero(column >= 0)
         cell = (unit[kept] % self.n_groups) * len(self.types) + column[kept]
         np.add.at(self.n.reshape(-1), cell, 1)

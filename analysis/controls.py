@@ -144,7 +144,7 @@ def top_probability(latent: Float, centre: float, n_experts: int) -> Float:
 def _type_counts(trace: RoutingTrace, split: str, n_types: int) -> Int:
     out = np.zeros(n_types, np.int64)
     for batch in trace.batches(split=split):
-        out += np.bincount(batch.token_id, minlength=n_types)
+        out += np.bincount(batch.types, minlength=n_types)
     return out
 
 
@@ -187,16 +187,16 @@ def _plant_document(rows: TraceBatch, plan: ControlPlan, effects: list[Float], c
     shift = DOCUMENT_SD * rng.normal()
     columns: dict[str, list[Any]] = {name: [] for name in ("ids", "weights", "entropy", "simpson", "top")}
     for number, (layer, effect) in enumerate(zip(plan.layers, effects)):
-        latent = effect[rows.token_id] + shift + OCCURRENCE_SD * rng.normal(size=len(rows))
+        latent = effect[rows.types] + shift + OCCURRENCE_SD * rng.normal(size=len(rows))
         p1 = top_probability(latent, centre, layer.n_experts).astype(np.float32).astype(np.float64)
         rest = (1 - p1) / max(layer.n_experts - 1, 1)
-        columns["ids"].append(_experts(rows.token_id, number, layer, rng))
+        columns["ids"].append(_experts(rows.types, number, layer, rng))
         kept = np.column_stack([p1, *[rest] * (layer.top_k - 1)])
         columns["weights"].append((kept / kept.sum(axis=1, keepdims=True)).astype(np.float16))
         columns["entropy"].append(even_rest_nats(p1, layer.n_experts).astype(np.float32))
         columns["simpson"].append((p1**2 + (1 - p1) * rest).astype(np.float32))
         columns["top"].append(p1.astype(np.float32))
-    return TraceBatch(rows.document, rows.position, rows.token_id, tuple(columns["ids"]), tuple(columns["weights"]),
+    return TraceBatch(rows.document, rows.position, rows.types, tuple(columns["ids"]), tuple(columns["weights"]),
                       np.stack(columns["entropy"]), np.stack(columns["simpson"]), np.stack(columns["top"]))
 
 

@@ -217,7 +217,7 @@ class _Accumulator:
         if self._backend() == "numba":
             self._add_compiled(batch, unit)
         else:
-            types = batch.token_id.astype(np.int64)
+            types = batch.types.astype(np.int64)
             entropy = to_fixed(batch.entropy_nats)
             self._add_cells(batch, unit, types, entropy)
             self._add_types(batch, types)
@@ -239,7 +239,7 @@ class _Accumulator:
             for tally in (self.cells, *self.experts):
                 tally.backend = "numba"
         found = self.scratch.find(batch, unit, self.types[1])
-        self.types[0] += np.bincount(batch.token_id, minlength=self.n_types)
+        self.types[0] += np.bincount(batch.types, minlength=self.n_types)
         self.rows[0] += np.bincount(unit, minlength=self.units.n)
         by_unit = self.rows[1:].reshape(-1, len(self.layers), self.units.n)
         limits, entropies = np.asarray(self.plan.thresholds_nats), []
@@ -248,7 +248,7 @@ class _Accumulator:
             cells, squares = sums.add(batch, layer, found, limits[:, layer])
             entropies.append(cells)
             self.squares += squares
-            pairs.add(batch.token_id, batch.ids[layer], None if batch.weights is None else batch.weights[layer])
+            pairs.add(batch.types, batch.ids[layer], None if batch.weights is None else batch.weights[layer])
         self.cells.add(found.keys, np.stack([*found.sums, *entropies]), summed=True)
 
     def _add_cells(self, batch: TraceBatch, unit: Int, types: Int, entropy: Int) -> None:

@@ -44,7 +44,7 @@ class TypeScratch:
         """Cells of the rows of whole documents by position; adds to the number of documents with each type."""
         cell, keys, sums = np.empty(len(batch), np.int32), np.empty(len(batch), np.int64), np.zeros((2, len(batch)), np.int64)
         starts = np.flatnonzero(np.r_[True, batch.document[1:] != batch.document[:-1], True])
-        n = compiled("find_cells")(np.ascontiguousarray(batch.token_id), np.ascontiguousarray(batch.position), starts, unit[starts[:-1]],
+        n = compiled("find_cells")(np.ascontiguousarray(batch.types), np.ascontiguousarray(batch.position), starts, unit[starts[:-1]],
                                    self._n_units, np.asarray(POSITION_BANDS), self._scratch, self._stamps, n_documents_V, cell, keys, sums)
         return UnitRows(cell, keys[:n], sums[:, :n], starts, unit[starts[:-1]])
 
@@ -63,7 +63,7 @@ class LayerSums:
         cells, units = np.zeros(len(found.keys), np.int64), np.zeros(self.units.shape, np.int64)
         entropy = np.ascontiguousarray(np.asarray(batch.entropy_nats)[layer])
         confidence = entropy[:0] if batch.top1_prob is None else np.ascontiguousarray(batch.top1_prob[layer])
-        squares = compiled("add_layer")(np.ascontiguousarray(batch.token_id), entropy, confidence, found.cell, found.starts, found.units,
+        squares = compiled("add_layer")(np.ascontiguousarray(batch.types), entropy, confidence, found.cell, found.starts, found.units,
                                         np.ascontiguousarray(limits), self.top, cells, self.moments, self.moments.view(np.float32),
                                         self.histogram, units)
         self.units[...] += units

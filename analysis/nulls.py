@@ -45,7 +45,7 @@ def permuted_entropy_sums(trace: RoutingTrace, plan: NullPlan, types: Int) -> It
         for batch in whole_documents(trace.batches(split=plan.split, layers=layers)):
             chosen = batch if plan.band is None else take(batch, bands(batch.position) == plan.band)
             if len(chosen):
-                _add_permuted(chosen, keys, column[chosen.token_id], out, backend)
+                _add_permuted(chosen, keys, column[chosen.types], out, backend)
         yield layers, out
 
 

@@ -88,9 +88,9 @@ def _sorted(batch: TraceBatch, seen: set[int]) -> TraceBatch:
 
 def check(batch: TraceBatch, layers: tuple[LayerMeta, ...], n_types: int) -> None:
     """Raise TraceError, naming column, layer, document and position, where a value cannot be counted."""
-    outside = (batch.token_id < 0) | (batch.token_id >= n_types)
+    outside = np.zeros(0, bool) if batch.token_id is None else (batch.token_id < 0) | (batch.token_id >= n_types)
     if outside.any():
-        raise TraceError(f"column token_id: {int(batch.token_id[outside][0])} but the vocabulary has {n_types} types; "
+        raise TraceError(f"column token_id: {int(batch.types[outside][0])} but the vocabulary has {n_types} types; "
                          "correct vocabulary_size in the manifest, or collect again with the tokenizer that it names")
     if len(batch) and int(batch.position.min()) < 0:
         raise TraceError(f"column position: {int(batch.position.min())}; positions count from 0, export the trace again")

@@ -57,7 +57,8 @@ class TraceMeta:
 class TraceBatch:
     """Rows of a trace, one per kept token.
 
-    document, position, token_id: int32 [T]; position counts kept and dropped tokens of the document from 0.
+    document, position, token_id: int32 [T]; position counts kept and dropped tokens of the document from 0; token_id is None where
+    the source did not record it (`types` then refuses).
     ids: L arrays [T, K] (uint8 or uint16), by descending score; weights: L arrays [T, K] float16, as the model used them.
     entropy_nats, simpson, top1_prob: float32 [L, T]; see TraceMeta.entropy_of.
     dropped: L entries, each uint8 [T] (bit k set: capacity dropped slot k) or None for a layer that never drops.
@@ -66,7 +67,7 @@ class TraceBatch:
 
     document: NDArray[np.int32]
     position: NDArray[np.int32]
-    token_id: NDArray[np.int32]
+    token_id: NDArray[np.int32] | None
     ids: tuple[NDArray[Any], ...]
     weights: tuple[NDArray[np.float16], ...] | None = None
     entropy_nats: NDArray[np.float32] | None = None
@@ -76,6 +77,13 @@ class TraceBatch:
 
     def __len__(self) -> int:
         return len(self.document)
+
+    @property
+    def types(self) -> NDArray[np.int32]:
+        """token_id, for what cannot be counted without it; TraceError where the source did not record it."""
+        if self.token_id is None:
+            raise TraceError("column token_id: absent; what is asked needs token types, take a trace whose source records them")
+        return self.token_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ def _fill(aside: Path, trace: StoredTrace) -> None:
         for file, (dtype, shape) in zip(files, shapes.values()):
             np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
         for batch in trace.batches(columns=("ids",)):
-            for file, values in zip(files, (batch.document, batch.position, batch.token_id, *batch.ids)):
+            for file, values in zip(files, (batch.document, batch.position, batch.types, *batch.ids)):
                 file.write(np.ascontiguousarray(values).data)
         for file in files:
             file.flush()

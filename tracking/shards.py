@@ -64,7 +64,7 @@ def canonical(batch: TraceBatch, layers: Sequence[LayerMeta]) -> TraceBatch:
         return np.ascontiguousarray(array[order], dtype=dtype)
 
     return TraceBatch(
-        rows(batch.document), rows(batch.position), rows(batch.token_id),
+        rows(batch.document), rows(batch.position), rows(batch.types),
         ids=tuple(rows(ids, layer.id_dtype) for ids, layer in zip(batch.ids, layers)),
         weights=None if batch.weights is None else tuple(rows(weights) for weights in batch.weights),
         dropped=None if batch.dropped is None else tuple(None if mask is None else rows(mask) for mask in batch.dropped),
@@ -82,7 +82,7 @@ def chosen_rows(batch: TraceBatch, rows: NDArray[np.bool_]) -> TraceBatch:
         return None if column is None else tuple(None if part is None else part[rows] for part in column)
 
     reals = {name: None if getattr(batch, name) is None else getattr(batch, name)[:, rows] for name in REALS}
-    return TraceBatch(batch.document[rows], batch.position[rows], batch.token_id[rows], ids=parts(batch.ids),
+    return TraceBatch(batch.document[rows], batch.position[rows], batch.types[rows], ids=parts(batch.ids),
                       weights=parts(batch.weights), dropped=parts(batch.dropped), **reals)
 
 

@@ -31,7 +31,7 @@ class TraceDigest:
         if not len(batch):
             return
         edges = np.flatnonzero(np.r_[True, batch.document[1:] != batch.document[:-1], True]).tolist()
-        rows = _row_bytes([batch.position, batch.token_id, *(column_of(batch, name) for name in self._columns)])
+        rows = _row_bytes([batch.position, batch.types, *(column_of(batch, name) for name in self._columns)])
         for start, stop in zip(edges[:-1], edges[1:]):
             self._documents[int(batch.document[start])] = (stop - start, hashlib.sha256(rows[start:stop]).digest())
 

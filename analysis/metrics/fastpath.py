@@ -67,7 +67,7 @@ class FastPathEffect:
     def add(self, batch: TraceBatch, unit: Int) -> None:
         """Count the rows of a batch; unit: resampling unit of each row [T]."""
         for layer, table in enumerate(self._tables):
-            row = self._row[layer, batch.token_id]
+            row = self._row[layer, batch.types]
             covered = np.flatnonzero(row >= 0)
             if not len(covered):
                 continue

@@ -10,6 +10,8 @@ import numpy as np
 Rng = np.random.Generator
 # A kind: rng, leading batch shape -> an argument. Sizes are drawn once a call, from a generator that the caller owns.
 KINDS: dict[str, Callable[[Rng, tuple[int, ...]], Any]] = {
+    "weights_E": lambda rng, batch: rng.random((*batch, 7)),
+    "tokens": lambda rng, batch: 1 + rng.integers(0, 50, batch),
     "counts_E": lambda rng, batch: rng.poisson(3.0, (*batch, 7)),
     "joint_XY": lambda rng, batch: rng.poisson(2.0, (*batch, 5, 6)),
     "square_XX": lambda rng, batch: rng.poisson(2.0, (*batch, 5, 5)),
