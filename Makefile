@@ -15,7 +15,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export ASSAY_ROOT := $(ROOT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install experiment test test-all bench check ui report clean
+.PHONY: help install experiment test test-all bench calibrate check ui report clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,10 @@ test-all: .venv/.stamp ## every test
 
 bench: .venv/.stamp ## our counting against the usual ways, as ratios of one run
 	.venv/bin/python -m tests.bench $(ARGS)
+
+calibrate: .venv/.stamp ## size of every test, coverage of every interval (minutes); writes docs/calibration.md
+	@mkdir -p docs
+	.venv/bin/python -m tests.calibration --markdown docs/calibration.md $(ARGS)
 
 check: .venv/.stamp ## lint, types, and the register of declarations
 	.venv/bin/ruff check .
