@@ -16,6 +16,9 @@ KINDS: dict[str, Callable[[Rng, tuple[int, ...]], Any]] = {
     "joint_XY": lambda rng, batch: rng.poisson(2.0, (*batch, 5, 6)),
     "square_XX": lambda rng, batch: rng.poisson(2.0, (*batch, 5, 5)),
     "counts_DE": lambda rng, batch: 1 + rng.poisson(4.0, (*batch, 4, 6)),
+    "halves_FXY": lambda rng, batch: rng.poisson(2.0, (*batch, 2, 5, 6)),
+    "types_VE": lambda rng, batch: rng.poisson(5.0, (*batch, 9, 6)),
+    "right": lambda rng, batch: rng.poisson(40.0, batch),
     "counts_EV": lambda rng, batch: rng.poisson(3.0, (*batch, 6, 9)),
 }
 
