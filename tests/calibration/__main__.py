@@ -10,6 +10,11 @@ from pathlib import Path
 
 from tests.calibration.checks import Outcome, every, outcomes
 
+TITLE = """# Calibration: size of every test, coverage of every interval
+
+Made by `make calibrate`. Allowed is the window that a method claims, and three Monte-Carlo errors.
+
+"""
 HEADER = "| method | world | nominal | allowed | found | replicates | |\n|---|---|---|---|---|---|---|"
 
 
@@ -49,8 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     words = f"\n{len(found)} checks in {time.monotonic() - began:.0f} s, {sum(not one.passed for one in found)} of them not as they must be"
     print(words)
     if options.markdown:
-        text = "# Calibration: size of every test, coverage of every interval\n\nMade by `make calibrate`. Allowed is the window that a method claims, and three Monte-Carlo errors.\n\n"
-        options.markdown.write_text(text + markdown(found), encoding="utf-8")
+        options.markdown.write_text(TITLE + markdown(found), encoding="utf-8")
     if options.json:
         options.json.write_text(json.dumps([{"name": one.check.name, "world": one.check.world, "kind": one.check.kind, "nominal": one.check.nominal,
                                              "window": one.check.window, "frequency": one.frequency, "replicates": one.replicates,
