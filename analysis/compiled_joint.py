@@ -1,7 +1,8 @@
 """The numba twins of analysis.joint: same arguments, same bits; imported only where the work repays numba's start-up.
 
-X, Y experts of two layers, T token (row), K slot in the top-k, G group. Tables are padded to a power of 2 a row: a shift is faster than
-a product. Indices are unsigned: a signed one is first tested for counting from the end.
+X, Y experts of two layers, T token (row), K slot in the top-k, G segment of rows with a table of its own. A row of a table is padded to
+a power of 2: a shift is faster than a product. Indices are unsigned: a signed one is first tested for counting from the end. The
+numbers of slots are constants of a kernel, so that its loops are unrolled.
 """
 
 from __future__ import annotations
@@ -15,35 +16,51 @@ import numpy as np
 
 
 @numba.njit(nogil=True, cache=True)
-def joint(x: Any, y: Any, shift: Any, table: Any) -> None:
-    """table[x[t] << shift | y[t]] += 1."""
-    for t in range(len(x)):
-        table[(np.uint32(x[t]) << shift) | np.uint32(y[t])] += np.uint32(1)
+def first(x: Any, y: Any, bounds: Any, shift: Any, tables: Any) -> None:
+    """tables[g, x[t] << shift | y[t]] += 1 for the rows bounds[g] <= t < bounds[g + 1]; streams [1, T]."""
+    a, b = x[0], y[0]
+    for g in range(len(bounds) - 1):
+        table = tables[g]
+        for t in range(bounds[g], bounds[g + 1]):
+            table[(np.uint32(a[t]) << shift) | np.uint32(b[t])] += np.uint32(1)
 
 
 @cache
 def topk(k_x: int, k_y: int) -> Callable[..., None]:
-    """Every slot of x against every slot of y, [K, T] each; the numbers of slots are constants, so that the loops are unrolled."""
+    """Every slot of x [K, T] against every slot of y."""
     @numba.njit(nogil=True, cache=True)
-    def count(x: Any, y: Any, shift: Any, table: Any) -> None:
-        for t in range(x.shape[1]):
-            for i in range(k_x):
-                base = np.uint32(x[i, t]) << shift
-                for j in range(k_y):
-                    table[base | np.uint32(y[j, t])] += np.uint32(1)
+    def count(x: Any, y: Any, bounds: Any, shift: Any, tables: Any) -> None:
+        for g in range(len(bounds) - 1):
+            table = tables[g]
+            for t in range(bounds[g], bounds[g + 1]):
+                for i in range(k_x):
+                    base = np.uint32(x[i, t]) << shift
+                    for j in range(k_y):
+                        table[base | np.uint32(y[j, t])] += np.uint32(1)
 
     return count
 
 
 @cache
 def coactivation(k: int) -> Callable[..., None]:
-    """Every pair of slots of one layer, i < j, [K, T]; the table is made symmetric afterwards."""
+    """Every pair of slots i < j of one layer [K, T]."""
     @numba.njit(nogil=True, cache=True)
-    def count(x: Any, shift: Any, table: Any) -> None:
-        for t in range(x.shape[1]):
-            for i in range(k):
-                base = np.uint32(x[i, t]) << shift
-                for j in range(i + 1, k):
-                    table[base | np.uint32(x[j, t])] += np.uint32(1)
+    def count(x: Any, bounds: Any, shift: Any, tables: Any) -> None:
+        for g in range(len(bounds) - 1):
+            table = tables[g]
+            for t in range(bounds[g], bounds[g + 1]):
+                for i in range(k):
+                    base = np.uint32(x[i, t]) << shift
+                    for j in range(i + 1, k):
+                        table[base | np.uint32(x[j, t])] += np.uint32(1)
 
     return count
+
+
+@numba.njit(nogil=True, cache=True)
+def gather(x: Any, rows: Any, out: Any) -> None:
+    """out[k, i] = x[k, rows[i]]."""
+    for k in range(len(x)):
+        source, target = x[k], out[k]
+        for i in range(len(rows)):
+            target[i] = source[np.uint64(rows[i])]
