@@ -19,6 +19,8 @@ KINDS: dict[str, Callable[[Rng, tuple[int, ...]], Any]] = {
     "halves_FXY": lambda rng, batch: rng.poisson(2.0, (*batch, 2, 5, 6)),
     "types_VE": lambda rng, batch: rng.poisson(5.0, (*batch, 9, 6)),
     "right": lambda rng, batch: rng.poisson(40.0, batch),
+    "shuffles_REV": lambda rng, batch: rng.poisson(3.0, (*batch, 4, 6, 9)),
+    "sets_TE": lambda rng, batch: rng.random((*batch, 30, 7)).argsort(axis=-1) < 2,
     "counts_EV": lambda rng, batch: rng.poisson(3.0, (*batch, 6, 9)),
 }
 
