@@ -21,8 +21,17 @@ KINDS: dict[str, Callable[[Rng, tuple[int, ...]], Any]] = {
     "right": lambda rng, batch: rng.poisson(40.0, batch),
     "shuffles_REV": lambda rng, batch: rng.poisson(3.0, (*batch, 4, 6, 9)),
     "sets_TE": lambda rng, batch: rng.random((*batch, 30, 7)).argsort(axis=-1) < 2,
+    "joint_VXY": lambda rng, batch: rng.poisson(rng.choice([0.5, 8.0], (4, 1, 1)), (*batch, 4, 3, 2)),
+    "indicators_XY": lambda rng, batch: indicators(rng, batch),
     "counts_EV": lambda rng, batch: rng.poisson(3.0, (*batch, 6, 9)),
 }
+
+
+def indicators(rng: Rng, batch: tuple[int, ...], n_tokens: int = 30, n_experts: int = 5, k: int = 2) -> Any:
+    """Tokens by pairs of indicators of two top-k sets, with the indicator that is always 1 last."""
+    hot = (rng.random((2, *batch, n_tokens, n_experts)).argsort(axis=-1) < k).astype(np.int64)
+    x, y = np.concatenate([hot, np.ones_like(hot[..., :1])], axis=-1)
+    return np.swapaxes(x, -1, -2) @ y
 
 
 def example(kinds: tuple[str, ...], rng: Rng, batch: tuple[int, ...] = ()) -> list[Any]:
