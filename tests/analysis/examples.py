@@ -16,6 +16,8 @@ KINDS: dict[str, Callable[[Rng, tuple[int, ...]], Any]] = {
     "joint_XY": lambda rng, batch: rng.poisson(2.0, (*batch, 5, 6)),
     "square_XX": lambda rng, batch: rng.poisson(2.0, (*batch, 5, 5)),
     "counts_DE": lambda rng, batch: 1 + rng.poisson(4.0, (*batch, 4, 6)),
+    "folds_FDE": lambda rng, batch: 1 + rng.poisson(3.0, (*batch, 2, 4, 6)),
+    "moments_SDE": lambda rng, batch: domain_moments(rng, batch),
     "halves_FXY": lambda rng, batch: rng.poisson(2.0, (*batch, 2, 5, 6)),
     "types_VE": lambda rng, batch: rng.poisson(5.0, (*batch, 9, 6)),
     "right": lambda rng, batch: rng.poisson(40.0, batch),
@@ -32,6 +34,52 @@ def indicators(rng: Rng, batch: tuple[int, ...], n_tokens: int = 30, n_experts: 
     hot = (rng.random((2, *batch, n_tokens, n_experts)).argsort(axis=-1) < k).astype(np.int64)
     x, y = np.concatenate([hot, np.ones_like(hot[..., :1])], axis=-1)
     return np.swapaxes(x, -1, -2) @ y
+
+
+def domain_moments(rng: Rng, batch: tuple[int, ...]) -> Any:
+    """Sums of c, c^2, c M and 1 over the three documents of each of four domains: [..., 4, 4, 6]."""
+    counts = 1 + rng.poisson(4.0, (*batch, 3, 4, 6))
+    return np.stack([counts, counts**2, counts * counts.sum(axis=-1, keepdims=True), np.ones_like(counts)], axis=-4).sum(axis=-3)
+
+
+def same_draw(rng: Rng) -> Rng:
+    """A generator that starts alike for every argument of one call, for arguments that must belong together."""
+    return np.random.default_rng(rng.bit_generator.seed_seq.entropy)  # type: ignore[attr-defined]
+
+
+def choice_indicators(rng: Rng, batch: tuple[int, ...], n_experts: int, k: int, n_tokens: int = 30) -> Any:
+    """Which of the experts each token chose, k of them: [..., T, E]."""
+    scores = rng.random((*batch, n_tokens, n_experts)) + np.linspace(0, 0.5, n_experts)
+    return (np.argsort(np.argsort(-scores, axis=-1), axis=-1) < k).astype(np.int64)
+
+
+def sequences(rng: Rng, batch: tuple[int, ...]) -> tuple[Any, Any]:
+    """Indicators of the earlier and of the later token of pairs that follow one another: [..., T-1, E]."""
+    chosen = choice_indicators(same_draw(rng), batch, 7, 3)
+    return chosen[..., :-1, :], chosen[..., 1:, :]
+
+
+def table(x: Any, y: Any) -> Any:
+    """Tokens by pairs of experts."""
+    return np.einsum("...ti,...tj->...ij", x, y)
+
+
+def consecutive(rng: Rng, batch: tuple[int, ...]) -> Any:
+    """Tables of consecutive ranks, loads on the diagonal."""
+    ranks = np.argsort(rng.random((*batch, 30, 7)), axis=-1)[..., :3, None] == np.arange(7)
+    one_way = sum(table(1 * ranks[..., slot, :], 1 * ranks[..., slot + 1, :]) for slot in range(2))
+    return one_way + np.swapaxes(one_way, -1, -2) + np.eye(7, dtype=int) * ranks.sum(axis=(-3, -2))[..., None, :]
+
+
+KINDS |= {
+    "coactivation_EE": lambda rng, batch: table(*2 * (choice_indicators(rng, batch, 7, 3),)),
+    "consecutive_EE": consecutive,
+    "lag_matches": lambda rng, batch: np.prod(sequences(rng, batch), axis=0).sum(axis=(-2, -1)),
+    "lag_sources_E": lambda rng, batch: sequences(rng, batch)[0].sum(axis=-2),
+    "lag_targets_E": lambda rng, batch: sequences(rng, batch)[1].sum(axis=-2),
+    "lag_pairs": lambda rng, batch: np.full(batch, 29),
+    "overlap_sizes_M": lambda rng, batch: rng.poisson(3.0, (*batch, 4)),
+}
 
 
 def example(kinds: tuple[str, ...], rng: Rng, batch: tuple[int, ...] = ()) -> list[Any]:
