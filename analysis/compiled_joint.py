@@ -1,7 +1,7 @@
 """The numba twins of analysis.joint: same arguments, same bits; imported only where the work repays numba's start-up.
 
 X, Y experts of two layers, T token (row), K slot in the top-k, G segment of rows with a table of its own. A row of a table is padded to
-a power of 2: a shift is faster than a product. Indices are unsigned: a signed one is first tested for counting from the end. The
+a power of 2: a shift is faster than a product. Indices are unsigned or count from 0: any other is first tested for its sign. The
 numbers of slots are constants of a kernel, so that its loops are unrolled.
 """
 
@@ -18,10 +18,9 @@ import numpy as np
 @numba.njit(nogil=True, cache=True)
 def first(x: Any, y: Any, bounds: Any, shift: Any, tables: Any) -> None:
     """tables[g, x[t] << shift | y[t]] += 1 for the rows bounds[g] <= t < bounds[g + 1]; streams [1, T]."""
-    a, b = x[0], y[0]
     for g in range(len(bounds) - 1):
-        table = tables[g]
-        for t in range(bounds[g], bounds[g + 1]):
+        table, a, b = tables[g], x[0, bounds[g] : bounds[g + 1]], y[0, bounds[g] : bounds[g + 1]]
+        for t in range(len(a)):
             table[(np.uint32(a[t]) << shift) | np.uint32(b[t])] += np.uint32(1)
 
 
@@ -31,12 +30,12 @@ def topk(k_x: int, k_y: int) -> Callable[..., None]:
     @numba.njit(nogil=True, cache=True)
     def count(x: Any, y: Any, bounds: Any, shift: Any, tables: Any) -> None:
         for g in range(len(bounds) - 1):
-            table = tables[g]
-            for t in range(bounds[g], bounds[g + 1]):
+            table, a, b = tables[g], x[:, bounds[g] : bounds[g + 1]], y[:, bounds[g] : bounds[g + 1]]
+            for t in range(a.shape[1]):
                 for i in range(k_x):
-                    base = np.uint32(x[i, t]) << shift
+                    base = np.uint32(a[i, t]) << shift
                     for j in range(k_y):
-                        table[base | np.uint32(y[j, t])] += np.uint32(1)
+                        table[base | np.uint32(b[j, t])] += np.uint32(1)
 
     return count
 
@@ -47,12 +46,12 @@ def coactivation(k: int) -> Callable[..., None]:
     @numba.njit(nogil=True, cache=True)
     def count(x: Any, bounds: Any, shift: Any, tables: Any) -> None:
         for g in range(len(bounds) - 1):
-            table = tables[g]
-            for t in range(bounds[g], bounds[g + 1]):
+            table, a = tables[g], x[:, bounds[g] : bounds[g + 1]]
+            for t in range(a.shape[1]):
                 for i in range(k):
-                    base = np.uint32(x[i, t]) << shift
+                    base = np.uint32(a[i, t]) << shift
                     for j in range(i + 1, k):
-                        table[base | np.uint32(x[j, t])] += np.uint32(1)
+                        table[base | np.uint32(a[j, t])] += np.uint32(1)
 
     return count
 

@@ -1,6 +1,6 @@
 """Whole documents of a trace in memory, layer by layer and slot by slot, as the counting kernels want them.
 
-T token (row), L MoE layer, K slot in the top-k, D document.
+T token (row), L MoE layer, K slot in the top-k, D document, G jackknife group of documents.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from analysis.counts import document_hash
 from analysis.kernels import Int
-from analysis.resampling import jackknife_groups
+from analysis.resampling import jackknife_groups, stratified_groups
 from analysis.rows import whole_documents
-from analysis.trace import LayerMeta, RoutingTrace, TraceBatch, TraceError
+from analysis.trace import DocumentRow, LayerMeta, RoutingTrace, TraceBatch, TraceError
 
 MAX_ROWS = 2_000_000  # nulls run on a sample of at most so many rows: their bias and spread scale as 1/N (performance page, 6)
 
@@ -124,6 +124,54 @@ def _check_rows(batch: TraceBatch, n_types: int) -> None:
         wrong = int(types[(types < 0) | (types >= n_types)][0])
         raise TraceError(f"column token_id: {wrong} but the vocabulary has {n_types} types; "
                          "correct vocabulary_size in the manifest, or collect again with the tokenizer that it names")
+
+
+@dataclass(frozen=True)
+class Deal:
+    """The jackknife group of every document of a split: documents ordered by SHA-256 of id, NUL, salt and dealt round-robin.
+
+    documents: in that order; group: of each [D]; stratum: number of each group's domain in sorted(domains) [G], where groups were dealt
+    inside domains, else None.
+    """
+
+    documents: tuple[DocumentRow, ...]
+    group: Int
+    stratum: Int | None = None
+
+    @classmethod
+    def of(cls, documents: Collection[DocumentRow], split: str, salt: str, max_groups: int, *, by_domain: bool = False) -> Deal:
+        """min(D, max_groups) groups, or min(D_h, max_groups) inside each domain h (metrics specification 4.2)."""
+        rows = sorted((d for d in documents if d.split == split), key=lambda d: document_hash(d.id, salt))
+        if by_domain:
+            return cls(tuple(rows), *stratified_groups([d.domain for d in rows], max_groups))
+        return cls(tuple(rows), jackknife_groups(len(rows), max_groups))
+
+    @property
+    def n_groups(self) -> int:
+        """Groups with at least one document."""
+        return int(self.group.max()) + 1 if len(self.group) else 0
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the strata."""
+        return tuple(sorted({d.domain for d in self.documents}))
+
+    def places(self) -> Int:
+        """Place of each document number in `documents`; -1 for a number that is none of them."""
+        out = np.full(max((d.document for d in self.documents), default=-1) + 1, -1, np.int64)
+        out[[d.document for d in self.documents]] = np.arange(len(self.documents))
+        return out
+
+    def place_of(self, number: Int, split: str) -> Int:
+        """Places of document numbers [D']; TraceError for one that is no document of the split."""
+        places = self.places()
+        known = (number >= 0) & (number < len(places))
+        found = np.full(len(number), -1, np.int64)
+        found[known] = places[number[known]]
+        if (found < 0).any():
+            raise TraceError(f"column document: {int(number[found < 0][0])} is no {split} document of the document table; "
+                             "collect again, or restore trace/documents.parquet")
+        return found
 
 
 def planes(
