@@ -1,0 +1,147 @@
+"""The numba twins of the nulls: same arguments, same bits; imported only where the work repays numba's start-up.
+
+T token, L layer, P pair of layers, U update, G group, D document. lg: log2 of the padded number of experts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from analysis.compiled import _mix
+from analysis.table_information import INV_LN2
+
+
+@numba.njit(nogil=True, cache=True)
+def _xlogx(n: Any, values: Any, logs: Any, scale: float) -> Any:
+    if n < len(values):
+        return values[np.uint64(n)]
+    high, k = np.int64(n), np.int64(0)
+    while high >= len(values):
+        high >>= 1
+        k += 1
+    base = high << k
+    r = np.float64(np.int64(n) - base) / np.float64(base)
+    return np.int64(np.rint(np.float64(n) * ((np.float64(k) + logs[high]) + (r - r * r / 2 + r * r * r / 3) * INV_LN2) * scale))
+
+
+@numba.njit(nogil=True, cache=True)
+def shift_source(starts: Any, shifts: Any, source: Any) -> None:
+    """source[t] = the row whose choice comes to row t when each document is shifted."""
+    for d in range(len(shifts)):
+        first, s = np.uint32(starts[d]), np.uint32(shifts[d])
+        n = np.uint32(starts[d + 1]) - first
+        for t in range(s):
+            source[first + t] = first + n - s + t
+        for t in range(s, n):
+            source[first + t] = first + t - s
+
+
+@numba.njit(nogil=True, cache=True)
+def _count(x: Any, y: Any, lg: int, table: Any) -> None:
+    for t in range(len(x)):
+        table[(np.uint32(x[t]) << lg) | np.uint32(y[t])] += np.uint32(1)
+
+
+@numba.njit(nogil=True, cache=True)
+def _margins(table: Any, lg: int, stratum: int, nx: int, ny: int, rows: Any, columns: Any) -> int:
+    """Margins of one stratum's table; returns its total. Rows and columns beyond nx, ny hold missing choices and are not counted."""
+    total = np.int64(0)
+    columns[:] = 0
+    for i in range(nx):
+        base = (stratum << (2 * lg)) | (i << lg)
+        row = np.int64(0)
+        line = table[base : base + ny]
+        for j in range(ny):
+            n = np.int64(line[j])
+            row += n
+            columns[j] += n
+        rows[i] = row
+        total += row
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _value(table: Any, lg: int, n_strata: int, nx: int, ny: int, rows: Any, columns: Any, values: Any, logs: Any, scale: float) -> Any:
+    value, total = np.int64(0), np.int64(0)
+    for stratum in range(n_strata):
+        n = _margins(table, lg, stratum, nx, ny, rows, columns)
+        total += n
+        value += _xlogx(n, values, logs, scale)
+        for i in range(nx):
+            base = (stratum << (2 * lg)) | (i << lg)
+            line = table[base : base + ny]
+            value -= _xlogx(rows[i], values, logs, scale)
+            for j in range(ny):
+                value += _xlogx(line[j], values, logs, scale)
+        for j in range(ny):
+            value -= _xlogx(columns[j], values, logs, scale)
+    return value, total
+
+
+@numba.njit(nogil=True, cache=True)
+def pair_parts(
+    x_LT: Any, y_LT: Any, source: Any, pairs: Any, n_experts: Any, lg: int, n_strata: int, moved_LT: Any, table: Any,
+    values: Any, logs: Any, scale: float, parts: Any,
+) -> None:
+    """parts [P, 2] of every pair after row t took the choice of row source[t] at the second layer; each layer is moved once."""
+    size = 1 << lg
+    rows, columns, done = np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(len(y_LT), np.bool_)
+    for p in range(len(pairs)):
+        a, b = pairs[p, 0], pairs[p, 1]
+        if not done[b]:
+            y, moved = y_LT[b], moved_LT[b]
+            for t in range(len(source)):
+                moved[t] = y[source[t]]
+            done[b] = True
+        table[:] = 0
+        _count(x_LT[a], moved_LT[b], lg, table)
+        parts[p, 0], parts[p, 1] = _value(table, lg, n_strata, n_experts[a], n_experts[b], rows, columns, values, logs, scale)
+
+
+@numba.njit(nogil=True, cache=True)
+def left_out_parts(
+    x: Any, y: Any, source: Any, x_row: Any, y_row: Any, sign: Any, bounds: Any, nx: int, ny: int, lg: int, n_strata: int,
+    table: Any, values: Any, logs: Any, scale: float, parts: Any,
+) -> None:
+    """parts [G, 2] of one pair without each group: updates u in bounds[g]..bounds[g+1] add sign[u] to cell (x[x_row[u]], y[y_row[u]])."""
+    size, mask = 1 << lg, np.int64((1 << lg) - 1)
+    table[:] = 0
+    for t in range(len(x)):
+        table[(np.uint32(x[t]) << lg) | np.uint32(y[source[t]])] += np.uint32(1)
+    rows, columns, totals = np.zeros((n_strata, size), np.int64), np.zeros((n_strata, size), np.int64), np.zeros(n_strata, np.int64)
+    for s in range(n_strata):
+        totals[s] = _margins(table, lg, s, nx, ny, rows[s], columns[s])
+    base, n = _value(table, lg, n_strata, nx, ny, np.zeros(size, np.int64), np.zeros(size, np.int64), values, logs, scale)
+    delta = np.zeros(len(table), np.int32)
+    d_rows, d_columns, d_totals = np.zeros_like(rows), np.zeros_like(columns), np.zeros_like(totals)
+    for g in range(len(parts)):
+        value, count = base, n
+        for u in range(bounds[g], bounds[g + 1]):
+            delta[(np.uint32(x[x_row[u]]) << lg) | np.uint32(y[y_row[u]])] += sign[u]
+        for u in range(bounds[g], bounds[g + 1]):
+            cell = (np.uint32(x[x_row[u]]) << lg) | np.uint32(y[y_row[u]])
+            d = delta[cell]
+            delta[cell] = 0
+            s, i, j = np.int64(cell) >> (2 * lg), (np.int64(cell) >> lg) & mask, np.int64(cell) & mask
+            if d != 0 and i < nx and j < ny:
+                held = np.int64(table[cell])
+                value += _xlogx(held + d, values, logs, scale) - _xlogx(held, values, logs, scale)
+                d_rows[s, i] += d
+                d_columns[s, j] += d
+                d_totals[s] += d
+        for s in range(n_strata):
+            value += _xlogx(totals[s] + d_totals[s], values, logs, scale) - _xlogx(totals[s], values, logs, scale)
+            count += d_totals[s]
+            d_totals[s] = 0
+            for i in range(nx):
+                if d_rows[s, i] != 0:
+                    value -= _xlogx(rows[s, i] + d_rows[s, i], values, logs, scale) - _xlogx(rows[s, i], values, logs, scale)
+                    d_rows[s, i] = 0
+            for j in range(ny):
+                if d_columns[s, j] != 0:
+                    value -= _xlogx(columns[s, j] + d_columns[s, j], values, logs, scale) - _xlogx(columns[s, j], values, logs, scale)
+                    d_columns[s, j] = 0
+        parts[g, 0], parts[g, 1] = value, count

@@ -1,0 +1,191 @@
+"""Circular-shift null of cross-layer information (metrics specification 3.3): the second layer turned against the first inside documents.
+
+T token, D document, L layer, P pair of layers, R draw, G jackknife group.
+A shift keeps the topics and the stickiness of each document and breaks only what ties the two layers token by token. Global and
+within-document shuffles do not: their size at 5 % is 1.0 and up to 0.92.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.arithmetic import Float
+from analysis.estimate import Estimate
+from analysis.gates import NO_DATA
+from analysis.kernels import Backend, Int, choose_backend, mix, numba_loaded
+from analysis.moved_rows import MovedRows, RoutedDocuments, Source, Updates, compiled, left_out_information, moved_information, seeded
+from analysis.permutation import p_value
+from analysis.resampling import Interval
+from analysis.rows import bands
+from analysis.table_information import left_out_interval
+
+SHORTEST_DOCUMENT = 8
+FEWEST_FOR_P = 99  # draws below which a p-value is refused: the map of all pairs carries none
+COMPILED_FROM = 20_000_000  # increments below which numba's start-up costs more than it saves
+
+
+@dataclass(frozen=True)
+class ShiftPlan:
+    """How to draw a circular-shift null.
+
+    n_draws: 999 for the judged family (adjacent layers), 25-50 for a map of all pairs. n_interval_draws: of these, the draws that are also
+    counted without each group; a small number widens the interval by its own Monte-Carlo error, never narrows it. drop_first: positions
+    left out of null and observed alike. bands: compare inside position bands, i.e. I(X;Y|band). Both tell a trend of positions from coupling.
+    """
+
+    n_draws: int = 999
+    seed: int = 0
+    n_interval_draws: int = 25
+    drop_first: int = 0
+    bands: bool = False
+    level: float = 0.95
+    threads: int = 1
+    backend: Backend | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ShiftNull:
+    """Observed information and its null, of the eligible documents (at least 8 tokens after drop_first) alike.
+
+    observed [P], null [R, P]: plug-in, bits; one shift per document and draw serves all pairs, so that rows of `null` feed a maxT.
+    interval: of the excess, where documents had groups. left_out: share of tokens in documents too short, or dropped by position.
+    NaN where no eligible token has both choices.
+    """
+
+    observed: Float
+    null: Float
+    interval: Interval | None
+    n_documents: int
+    n_tokens: int
+    left_out: float
+    level: float = 0.95
+
+    @property
+    def excess(self) -> Float:
+        """I - mean over shifts of I [P], bits: coupling token by token beyond the documents' composition. May be negative."""
+        return self.observed - self.null.mean(axis=0)
+
+    @property
+    def z(self) -> Float:
+        """Excess in standard deviations of the null [P]; NaN where the null does not vary."""
+        spread = self.null.std(axis=0, ddof=1) if len(self.null) > 1 else np.full_like(self.observed, np.nan)
+        return np.divide(self.excess, spread, out=np.full_like(self.observed, np.nan), where=spread > 0)
+
+    @property
+    def p(self) -> Float:
+        """(1 + #{null >= observed}) / (R + 1) [P]. ValueError below 99 draws."""
+        if len(self.null) < FEWEST_FOR_P:
+            raise ValueError(f"{len(self.null)} shifts give no p-value; draw {FEWEST_FOR_P} or more (999 for a judged family)")
+        return p_value(self.observed, self.null)
+
+    def estimates(self) -> list[Estimate]:
+        """`mi_excess` of each pair: bias-corrected value and interval where there are groups, the null beside it, p where the draws allow."""
+        p = self.p if len(self.null) >= FEWEST_FOR_P else np.full_like(self.observed, np.nan)
+        low, high = np.quantile(self.null, [0.025, 0.975], axis=0) if len(self.null) else np.full((2, len(self.observed)), np.nan)
+        return [self._estimate(i, p[i], low[i], high[i]) for i in range(len(self.observed))]
+
+    def _estimate(self, i: int, p: float, low: float, high: float) -> Estimate:
+        if np.isnan(self.excess[i]):
+            return Estimate.undefined(f"{NO_DATA}: no document of {SHORTEST_DOCUMENT} tokens has both choices", unit="bits", n_units=self.n_documents)
+        known = self.interval is not None and not np.isnan(self.interval.se[i])
+        value, se, ends = float(self.excess[i]), None, (None, None)
+        if known and self.interval is not None:
+            value, se, ends = float(self.interval.value[i]), float(self.interval.se[i]), (float(self.interval.low[i]), float(self.interval.high[i]))
+        return Estimate(value, *ends, "bits", "document", self.n_documents, "group jackknife minus circular shift" if known else "plug-in",
+                        self.level, plug_in=float(self.excess[i]), se=se, n=self.n_tokens, n_of="token", null=float(self.null[:, i].mean()),
+                        null_low=float(low), null_high=float(high), p=None if np.isnan(p) else float(p))
+
+
+def shifted_information(documents: RoutedDocuments, pairs: ArrayLike, plan: ShiftPlan) -> ShiftNull:
+    """Excess of I(X_l; X_l') over its circular-shift null, bits, for layer pairs [P, 2]; the second layer of a pair is shifted.
+
+    y_s[t] = y[(t - s) mod T], s ~ U{m..T - m}, m = min(16, T // 4), independent per document and draw, from document key, draw and seed
+    alone. Documents with fewer than 8 tokens leave null and observed alike. Source: metrics specification 3.3.
+    """
+    chosen, total = np.asarray(pairs, np.int64).reshape(-1, 2), int(documents.starts[-1])
+    if len(chosen) and not (0 <= chosen.min() and chosen.max() < len(documents.first_L)):
+        raise ValueError(f"layer pairs must lie within 0..{len(documents.first_L) - 1}")
+    if (plan.drop_first or plan.bands) and documents.position is None:
+        raise ValueError("drop_first and bands need the position of each token; pass RoutedDocuments(position=...)")
+    kept = eligible(documents, plan.drop_first)
+    strata = bands(np.asarray(kept.position)) if plan.bands else None
+    work = int(kept.starts[-1]) * len(chosen) * (plan.n_draws + 1)
+    backend = plan.backend or choose_backend(work, 0 if numba_loaded() else COMPILED_FROM)
+    rows = MovedRows.of(kept.first_L, kept.n_experts, backend, strata)
+    sources = shift_sources(kept, plan.seed, backend)
+    observed = moved_information(rows, chosen, lambda _: rows.identity(), [0])[0]
+    null = moved_information(rows, chosen, sources, range(plan.n_draws), plan.threads)
+    interval = None if kept.group is None else excess_interval(rows, chosen, kept, plan, (observed, null))
+    return ShiftNull(observed, null, interval, len(kept.keys), int(kept.starts[-1]), 1 - kept.starts[-1] / total if total else 0.0, plan.level)
+
+
+def eligible(documents: RoutedDocuments, drop_first: int = 0) -> RoutedDocuments:
+    """Documents with at least 8 tokens at positions from drop_first on, those tokens only."""
+    if drop_first:
+        documents = documents.take(np.asarray(documents.position) >= drop_first)
+    long = documents.lengths >= SHORTEST_DOCUMENT
+    return documents if long.all() else documents.take(np.repeat(long, documents.lengths))
+
+
+def draw_shifts(lengths: Int, keys: NDArray[np.uint64], draw: int) -> Int:
+    """Shift of each document [D]: uniform on m..T - m with m = min(16, T // 4)."""
+    with np.errstate(over="ignore"):
+        random = mix(keys + np.uint64(draw))
+    least = np.minimum(16, lengths // 4)
+    return least + (random % (lengths - 2 * least + 1).astype(np.uint64)).astype(np.int64)
+
+
+def shifted(y: ArrayLike, starts: ArrayLike, shifts: ArrayLike) -> NDArray[np.generic]:
+    """y_s[t] = y[(t - s) mod T] inside each document: y [T], starts [D+1], shifts [D]."""
+    return np.asarray(y)[shift_source(np.asarray(starts, np.int64), np.asarray(shifts, np.int64), "numpy")]
+
+
+def shift_source(starts: Int, shifts: Int, backend: Backend) -> Source:
+    """Row whose choice comes to each row [T] when document d is shifted by shifts[d]."""
+    if backend == "numba":
+        out = np.empty(int(starts[-1]), np.uint32)
+        compiled("shift_source")(starts, shifts, out)
+        return out
+    lengths = np.diff(starts)
+    place = np.arange(int(starts[-1])) - np.repeat(starts[:-1], lengths)
+    moved = (place - np.repeat(shifts, lengths)) % np.repeat(lengths, lengths)
+    return (np.repeat(starts[:-1], lengths) + moved).astype(np.uint32)
+
+
+def shift_sources(documents: RoutedDocuments, seed: int, backend: Backend) -> Callable[[int], Source]:
+    """The source map of each draw number."""
+    keys, lengths = seeded(documents.keys, seed), documents.lengths
+    return lambda draw: shift_source(documents.starts, draw_shifts(lengths, keys, draw), backend)
+
+
+def excess_interval(
+    rows: MovedRows, pairs: Int, documents: RoutedDocuments, plan: ShiftPlan, values: tuple[Float, Float]
+) -> Interval:
+    """Jackknife of I - mean of the null over groups of documents, both counted without the group under the same shifts [P].
+
+    The deviations come from the first n_interval_draws shifts and are laid about the excess over all of them.
+    """
+    observed, null = values
+    n_draws = min(plan.n_interval_draws, plan.n_draws)
+    by_group = group_rows(documents)
+    sources = shift_sources(documents, plan.seed, rows.backend)
+
+    def moves(draw: int) -> tuple[Source, Updates]:
+        source = rows.identity() if draw < 0 else sources(draw)
+        return source, Updates(by_group[0], source[by_group[0]], np.full(rows.n_rows, -1, np.int8), by_group[1])
+
+    without = left_out_information(rows, pairs, moves, range(-1, n_draws), plan.threads)
+    deviations = left_out_interval(observed - null[:n_draws].mean(axis=0), (without[0] - without[1:].mean(axis=0)).T, plan.level)
+    offset = (observed - null.mean(axis=0)) - deviations.plug_in
+    return Interval(deviations.value + offset, deviations.plug_in + offset, deviations.se, deviations.low + offset, deviations.high + offset)
+
+
+def group_rows(documents: RoutedDocuments) -> tuple[Source, Int]:
+    """Rows ordered by the group of their document [T], and the bounds [G+1] of the groups that have rows."""
+    group = np.unique(np.repeat(np.asarray(documents.group), documents.lengths), return_inverse=True)[1]
+    order = np.argsort(group, kind="stable").astype(np.uint32)
+    return order, np.concatenate([[0], np.cumsum(np.bincount(group))]).astype(np.int64)
