@@ -29,6 +29,7 @@ UNTESTABLE = "untestable"
 BIAS_SENSITIVE = "bias_sensitive"
 SELECTION_BIASED = "selection_biased"
 CONFOUNDED = "confounded"
+TOO_FEW_SEEDS = "too_few_seeds"
 
 
 def active(counts: ArrayLike) -> int:

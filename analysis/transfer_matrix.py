@@ -146,21 +146,17 @@ def _estimates(replicates: _Replicates, a: DomainJoints, b: DomainJoints, gates:
         none = np.full_like(stacked[0], np.nan)
         interval = Interval(stacked[0], stacked[0], none, none, none)
     made = interval_estimates(find("transfer_info"), interval, n_documents, METHOD, level=level)
-    if np.isnan(replicates.whole).any() and min(a.n_documents, b.n_documents) == 1:
-        made = _undefined(made, f"{ONE_DOCUMENT}: smoothing cannot be chosen from one document", n_documents)
     missing = [pair for pair, value in enumerate(replicates.whole) if np.isnan(value)]
+    for pair in missing:
+        if np.any(a.joints_P[pair]) and np.any(b.joints_P[pair]):
+            reason = f"{ONE_DOCUMENT}: smoothing cannot be chosen from one document of {a.name!r}"
+            made[pair] = Estimate.undefined(reason, unit="bits", n_units=n_documents, method=METHOD)
     if missing:
         made[-1] = Estimate.undefined(f"{NO_DATA}: undefined at layer pairs {missing}", unit="bits", n_units=n_documents, method=METHOD)
     every = [*gates, next((gate for gate in gates if gate), None)]
     gated_ones = np.empty(len(made), object)
     gated_ones[:] = [one if one.value is None else gated(one, gate) for one, gate in zip(made, every)]
     return gated_ones[:-1], gated_ones[-1]
-
-
-def _undefined(made: NDArray[Any], reason: str, n_documents: int) -> NDArray[Any]:
-    out = np.empty(made.shape, object)
-    out[:] = [one if one.value is not None else Estimate.undefined(reason, unit="bits", n_units=n_documents, method=METHOD) for one in made]
-    return out
 
 
 def _ceiling(domain: DomainJoints, level: float) -> tuple[NDArray[Any], Estimate]:
@@ -219,7 +215,7 @@ def ratio_estimate(source: DomainJoints, target: DomainJoints, *, level: float =
         reason = f"T(B->B) = {interval.value[1]:.3f} bits [{interval.low[1]:.3f}, {interval.high[1]:.3f}]: its interval does not exclude 0"
         return Estimate.undefined(reason, unit="ratio", n_units=n_documents, method=METHOD)
     first = Interval(*(np.asarray(getattr(interval, name)[0]) for name in ("value", "plug_in", "se", "low", "high")))
-    estimate: Estimate = interval_estimates(find("transfer_ratio"), first, n_documents, METHOD, level=level)[()]
+    estimate = interval_estimates(find("transfer_ratio"), first, n_documents, METHOD, level=level).item()
     gates = [_gate(source, target, pair) or undersampled(np.asarray(joint).sum(axis=0), TRANSFER_TOKENS_PER_CELL)
              for pair, joint in enumerate(target.joints_P)]
     return gated(estimate, *gates)
