@@ -211,8 +211,8 @@ def _probabilities(rows: ArrayLike, name: str) -> tuple[Float, float]:
 
 
 def _survives(ids: NDArray[Any]) -> NDArray[np.bool_]:
-    kept: NDArray[np.bool_] = (ids >= 0) if ids.ndim == 1 else (ids >= 0).any(axis=1)
-    return kept
+    kept: NDArray[np.bool_] = np.atleast_1d(ids >= 0)
+    return kept if ids.ndim == 1 else np.atleast_1d(kept.any(axis=1))
 
 
 def _sizes(n_experts: Experts) -> tuple[int, int]:
