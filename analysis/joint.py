@@ -20,6 +20,7 @@ from analysis.trace import TraceError
 COMPILED_FROM = 200_000_000  # increments that numpy makes before numba's import and first call repay themselves
 CHUNK_ROWS = 2**31  # rows counted in 32 bits: a cell grows by one a row at most
 NUMPY_ROWS = 2**16  # rows at once by numpy, whose 64-bit indices then stay in cache
+FEW_ROWS = 8  # cells an increment beyond which numpy does better to find cells one by one than to go through whole tables
 MOST_SETS = 2**63 - 1
 
 
@@ -179,6 +180,12 @@ def add_segments(x: Symbols, y: Symbols, bounds: Int, tables: NDArray[Any], back
     if backend == "numba":
         kernel = twin("first") if len(x.ids) == len(y.ids) == 1 else twin("topk")(len(x.ids), len(y.ids))
         kernel(x.ids, y.ids, bounds, np.uint32(_bits(n_y)), tables.reshape(n_segments, -1))
+        return
+    if tables.size > FEW_ROWS * len(x.ids) * y.ids.size:
+        segment = np.repeat(np.arange(n_segments), np.diff(bounds))
+        for slot in x.ids[:, bounds[0] : bounds[-1]]:
+            for other in y.ids[:, bounds[0] : bounds[-1]]:
+                np.add.at(tables, (segment, slot, other), 1)
         return
     for table, begin, end in zip(tables, bounds[:-1], bounds[1:]):
         if end > begin:

@@ -17,7 +17,7 @@ from analysis.estimation import Groups
 from analysis.gates import UNDERSAMPLED
 from analysis.joint import COMPILED_FROM, Symbols, add_segments, segment_table, set_codes, symbols, twin
 from analysis.kernels import Backend, Int, choose_backend, numba_loaded
-from analysis.planes import Deal, Planes, id_batches
+from analysis.planes import Deal, Planes, buffered, grouped_rows, id_batches
 from analysis.threads import each
 from analysis.trace import LayerMeta, RoutingTrace, TraceError
 
@@ -26,7 +26,7 @@ Variant = Literal["first", "slots", "sets"]
 
 TABLE_BYTES = 2**28  # tables of the pairs counted in one pass over the trace (256 MiB)
 HELD_BYTES = 2**30  # tables that accumulate_pairs may hold at once
-BUFFER_BYTES, BUFFER_ROWS = 2**25, 2**20  # rows put in group order at once: the more, the longer a group's table stays in cache
+BUFFER_BYTES, BUFFER_ROWS = 2**25, 2**21  # rows put in group order at once: the more, the longer a group's table stays in cache
 MOST_SETS = 2**16  # observed sets of one layer, and cells of a table of sets that has too few tokens
 WIDTHS = (np.uint16, np.uint32, np.int64)  # of a table's cells, by the rows of its largest group
 
@@ -194,7 +194,7 @@ def _count(trace: RoutingTrace, counts: PairCounts, pairs: list[Pair], backend: 
     slots = {layer: counts.layers[layer].top_k if counts.plan.variant == "slots" else 1 for pair in pairs for layer in pair}
     increments_a_row = sum(slots[x] * slots[y] for x, y in pairs)
     rows_G = np.zeros(counts.deal.n_groups, np.int64)
-    for rows in _grouped_rows(trace, counts, tuple(sorted(slots)), backend):
+    for rows in _grouped(trace, counts, tuple(sorted(slots)), backend):
         rows_G += np.diff(rows.bounds)
         width = next(w for w in WIDTHS if int(rows_G.max()) <= np.iinfo(w).max)
         chosen = backend or choose_backend(int(rows_G.sum()) * increments_a_row, 0 if numba_loaded() else COMPILED_FROM)
@@ -217,21 +217,21 @@ class _Grouped:
     bounds: Int
 
 
-def _grouped_rows(trace: RoutingTrace, counts: PairCounts, layers: tuple[int, ...], backend: Backend | None) -> Iterator[_Grouped]:
+def _grouped(trace: RoutingTrace, counts: PairCounts, layers: tuple[int, ...], backend: Backend | None) -> Iterator[_Grouped]:
     metas = tuple(counts.layers[layer] for layer in layers)
     bytes_a_row = sum(m.id_dtype.itemsize * (m.top_k if counts.plan.variant == "slots" else 1) for m in metas)
     limit = min(BUFFER_ROWS, max(BUFFER_BYTES // max(bytes_a_row, 1), 1))
-    held: list[Planes] = []
+    for part in buffered(_parts(trace, counts, layers), limit):
+        yield _in_groups(part, counts, layers, backend)
+
+
+def _parts(trace: RoutingTrace, counts: PairCounts, layers: tuple[int, ...]) -> Iterator[Planes]:
+    metas = tuple(counts.layers[layer] for layer in layers)
     for batch in id_batches(trace, counts.plan.split, layers):
         part = Planes.of(batch, metas)
         if counts.plan.variant != "slots":
             part = replace(part, ids=tuple(_one_plane(counts, layer, ids) for layer, ids in zip(layers, part.ids)))
-        if held and sum(len(p) for p in held) + len(part) > limit:
-            yield _in_groups(held, counts, layers, backend)
-            held = []
-        held.append(part)
-    if held:
-        yield _in_groups(held, counts, layers, backend)
+        yield part
 
 
 def _one_plane(counts: PairCounts, layer: int, ids: NDArray[Any]) -> NDArray[Any]:
@@ -241,21 +241,14 @@ def _one_plane(counts: PairCounts, layer: int, ids: NDArray[Any]) -> NDArray[Any
     return np.searchsorted(known, set_codes(ids, counts.layers[layer].n_experts))[None].astype(np.uint16)
 
 
-def _in_groups(held: list[Planes], counts: PairCounts, layers: tuple[int, ...], backend: Backend | None) -> _Grouped:
-    lag, deal = counts.plan.lag, counts.deal
-    first_row = np.cumsum([0] + [len(part) for part in held])
-    starts = np.concatenate([part.starts[:-1] + row for part, row in zip(held, first_row)])
-    length = np.maximum(np.concatenate([part.lengths for part in held]) - lag, 0)
-    group = deal.group[deal.place_of(np.concatenate([part.document for part in held]), counts.plan.split)]
-    bounds = np.r_[0, np.cumsum(np.bincount(group, weights=length, minlength=deal.n_groups).astype(np.int64))]
-    order = np.argsort(group, kind="stable")
-    starts, length = starts[order], length[order]
-    rows = np.repeat(starts - np.r_[0, np.cumsum(length)[:-1]], length) + np.arange(int(bounds[-1]))
+def _in_groups(part: Planes, counts: PairCounts, layers: tuple[int, ...], backend: Backend | None) -> _Grouped:
+    lag = counts.plan.lag
+    rows, bounds = grouped_rows(part, counts.deal, counts.plan.split, lag)
+    one_group = counts.deal.n_groups == 1 and not lag
     early, late = {}, {}
-    for index, layer in enumerate(layers):
-        ids = held[0].ids[index] if len(held) == 1 else np.concatenate([part.ids[index] for part in held], axis=1)
+    for layer, ids in zip(layers, part.ids):
         n_symbols = len(counts.codes[layer]) if counts.codes else counts.layers[layer].n_experts
-        early[layer] = symbols(_taken(ids, rows, backend), n_symbols)
+        early[layer] = symbols(ids if one_group else _taken(ids, rows, backend), n_symbols)
         late[layer] = symbols(_taken(ids, rows + lag, backend), n_symbols) if lag else early[layer]
     return _Grouped(early, late, bounds)
 

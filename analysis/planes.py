@@ -5,8 +5,9 @@ T token (row), L MoE layer, K slot in the top-k, D document, G jackknife group o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from inspect import signature
 from typing import Any
 
@@ -66,6 +67,19 @@ class Planes:
     def group(self, max_groups: int = 100) -> Int:
         """Jackknife group of each document [D], for planes made by `planes`, whose documents are in hash order."""
         return jackknife_groups(len(self.document), max_groups)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Planes]) -> Planes:
+        """The rows of several planes of the same layers, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        types = [part.token_id for part in parts]
+        first_row = np.cumsum([0] + [len(part) for part in parts])
+        return cls(parts[0].layers, tuple(np.concatenate(ids, axis=1) for ids in zip(*(part.ids for part in parts))),
+                   None if any(t is None for t in types) else np.concatenate([t for t in types if t is not None]),
+                   np.concatenate([part.position for part in parts]),
+                   np.r_[np.concatenate([part.starts[:-1] + row for part, row in zip(parts, first_row)]), first_row[-1]],
+                   np.concatenate([part.document for part in parts]))
 
     @classmethod
     def of(cls, batch: TraceBatch, layers: Sequence[LayerMeta]) -> Planes:
@@ -141,7 +155,9 @@ class Deal:
     @classmethod
     def of(cls, documents: Collection[DocumentRow], split: str, salt: str, max_groups: int, *, by_domain: bool = False) -> Deal:
         """min(D, max_groups) groups, or min(D_h, max_groups) inside each domain h (metrics specification 4.2)."""
-        rows = sorted((d for d in documents if d.split == split), key=lambda d: document_hash(d.id, salt))
+        rows = [d for d in documents if d.split == split]
+        if max_groups > 1:  # one group has no order worth a hash of every document
+            rows.sort(key=lambda d: document_hash(d.id, salt))
         if by_domain:
             return cls(tuple(rows), *stratified_groups([d.domain for d in rows], max_groups))
         return cls(tuple(rows), jackknife_groups(len(rows), max_groups))
@@ -151,27 +167,52 @@ class Deal:
         """Groups with at least one document."""
         return int(self.group.max()) + 1 if len(self.group) else 0
 
-    @property
+    @cached_property
     def domains(self) -> tuple[str, ...]:
         """Names of the strata."""
         return tuple(sorted({d.domain for d in self.documents}))
 
+    @cached_property
     def places(self) -> Int:
         """Place of each document number in `documents`; -1 for a number that is none of them."""
-        out = np.full(max((d.document for d in self.documents), default=-1) + 1, -1, np.int64)
-        out[[d.document for d in self.documents]] = np.arange(len(self.documents))
+        numbers = np.array([d.document for d in self.documents], np.int64)
+        out = np.full(int(numbers.max(initial=-1)) + 1, -1, np.int64)
+        out[numbers] = np.arange(len(numbers))
         return out
 
     def place_of(self, number: Int, split: str) -> Int:
         """Places of document numbers [D']; TraceError for one that is no document of the split."""
-        places = self.places()
-        known = (number >= 0) & (number < len(places))
+        known = (number >= 0) & (number < len(self.places))
         found = np.full(len(number), -1, np.int64)
-        found[known] = places[number[known]]
+        found[known] = self.places[number[known]]
         if (found < 0).any():
             raise TraceError(f"column document: {int(number[found < 0][0])} is no {split} document of the document table; "
                              "collect again, or restore trace/documents.parquet")
         return found
+
+
+def buffered(parts: Iterable[Planes], n_rows: int) -> Iterator[Planes]:
+    """The same rows in larger pieces, each of at most n_rows rows or of one part."""
+    held: list[Planes] = []
+    for part in parts:
+        if held and sum(len(p) for p in held) + len(part) > n_rows:
+            yield Planes.joined(held)
+            held = []
+        held.append(part)
+    if held:
+        yield Planes.joined(held)
+
+
+def grouped_rows(part: Planes, deal: Deal, split: str, lag: int = 0) -> tuple[Int, Int]:
+    """Rows in group order, document after document, and where each group begins among them [G + 1]; rows without one `lag` later left out."""
+    length = np.maximum(part.lengths - lag, 0)
+    group = deal.group[deal.place_of(part.document, split)]
+    bounds = np.zeros(deal.n_groups + 1, np.int64)
+    np.add.at(bounds, group + 1, length)
+    order = np.argsort(group, kind="stable")
+    length = length[order]
+    rows: Int = np.repeat(part.starts[:-1][order] - np.cumsum(length) + length, length) + np.arange(int(length.sum()))
+    return rows, np.cumsum(bounds)
 
 
 def planes(
