@@ -24,6 +24,7 @@ ENUMERATED = 2**16  # sets of k experts up to which a draw is one multinomial ov
 TOKENS_AT_ONCE = 2**16
 CELLS_AT_ONCE = 2**22  # cells of the sums over experts that pair_inclusion holds at a time (32 MiB, twice)
 LOAD_SUM_TOLERANCE = 1e-6
+LOG_SCALE, BISECTIONS = 800.0, 100  # beyond the logarithms of float64, halved to the last digit
 
 
 def inclusion(p_E: ArrayLike, k: int) -> Float:
@@ -148,6 +149,24 @@ def _logistic(logit: Float) -> Float:
 
     out: Float = expit(logit)
     return out
+
+
+def from_weights(weights_E: ArrayLike, k: int) -> Float:
+    """Success probabilities p = cw / (1 + cw) of the law with weights w [..., E], with c such that they sum to k; the inverse of `weights`.
+
+    Weights are >= 0 and matter up to a factor. ValueError where fewer than k are positive.
+    """
+    given = np.asarray(weights_E, np.float64)
+    if not (given >= 0).all() or ((given > 0).sum(axis=-1) < k).any():
+        raise ValueError(f"weights must be at least 0, and at least k = {k} of them above 0")
+    with np.errstate(divide="ignore"):
+        log_w = np.log(given)
+    low, high = (np.full((*given.shape[:-1], 1), end) for end in (-LOG_SCALE, LOG_SCALE))
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        few = _logistic(log_w + middle).sum(axis=-1, keepdims=True) < k
+        low, high = np.where(few, middle, low), np.where(few, high, middle)
+    return _logistic(log_w + low)
 
 
 def weights(p_E: ArrayLike) -> Float:

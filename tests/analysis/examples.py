@@ -77,6 +77,7 @@ def consecutive(rng: Rng, batch: tuple[int, ...]) -> Any:
 KINDS |= {
     "coactivation_EE": lambda rng, batch: table(*2 * (choice_indicators(rng, batch, 7, 3),)),
     "consecutive_EE": consecutive,
+    "n_clusters": lambda rng, batch: 2 + int(rng.integers(0, 3)),
     "lag_matches": lambda rng, batch: np.prod(sequences(rng, batch), axis=0).sum(axis=(-2, -1)),
     "lag_sources_E": lambda rng, batch: sequences(rng, batch)[0].sum(axis=-2),
     "lag_targets_E": lambda rng, batch: sequences(rng, batch)[1].sum(axis=-2),
