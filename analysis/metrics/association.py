@@ -78,7 +78,8 @@ def g_naive(counts_DE: ArrayLike) -> Float:
     """Likelihood-ratio form of the naive chi-square: G = 2 N ln 2 I(E;D), token-pooled; [...]. Wrong for the same reason."""
     n = np.asarray(counts_DE, np.float64)
     whole = (n.sum(axis=-1) > 0).all(axis=-1)
-    return np.where(whole, 2 * np.log(2) * n.sum(axis=(-1, -2)) * mutual_information_bits(n), np.nan)
+    out: Float = np.where(whole, 2 * np.log(2) * n.sum(axis=(-1, -2)) * mutual_information_bits(n), np.nan)
+    return out
 
 
 @metric("p_naive_seed", unit="probability", bounds=(0.0, 1.0), undefined=SINGLE, source="seed 002, Part 4", takes=("counts_DE",),
