@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.estimation import Groups, estimates
 from analysis.kernels import Float, Int
+from analysis.resampling import refuse_tokens
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,11 @@ class Replicates:
 
 
 def replicates(groups: Groups, value: Callable[..., Any], *, at_once: int = 2**22) -> Replicates:
-    """A value of additive tables (leading batch axes) on the totals and without each group; at_once: cells of a table made at a time."""
+    """A value of additive tables (leading batch axes) on the totals and without each group; at_once: cells of a table made at a time.
+
+    ValueError for any unit but the document.
+    """
+    refuse_tokens(groups.unit)
     totals = groups.totals
     tables = [np.asarray(table, np.float64) for table in groups.tables]
     step = max(1, at_once // max(1, sum(total.size for total in totals)))
