@@ -63,3 +63,14 @@ def gather(x: Any, rows: Any, out: Any) -> None:
         source, target = x[k], out[k]
         for i in range(len(rows)):
             target[i] = source[np.uint64(rows[i])]
+
+
+@numba.njit(nogil=True, cache=True)
+def loads(x: Any, starts: Any, unit: Any, counts: Any) -> None:
+    """counts[unit[d], x[k, t]] += 1 for every slot of the rows of each document d."""
+    for d in range(len(unit)):
+        table = counts[unit[d]]
+        for k in range(len(x)):
+            slot = x[k, starts[d] : starts[d + 1]]
+            for t in range(len(slot)):
+                table[np.uint64(slot[t])] += np.int64(1)

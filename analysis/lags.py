@@ -16,7 +16,7 @@ from analysis.joint import Symbols, symbols
 from analysis.kernels import Int
 
 PADDING = 1.25  # longest over shortest document of a block
-BLOCK_CELLS = 2**20  # of a block: it stays in cache over all lags
+BLOCK_CELLS = 2**18  # of a block: it stays in cache over all lags
 
 
 def lag_matches(x: NDArray[Any], starts: Int, n_experts: int, lags: Sequence[int], group: Int | None = None) -> Int:
@@ -29,8 +29,11 @@ def lag_matches(x: NDArray[Any], starts: Int, n_experts: int, lags: Sequence[int
     wide = found.ids.astype(np.uint16) if n_experts + 2 > 256 and found.ids.dtype == np.uint8 else found.ids
     out = _empty(starts, lags, group)
     for into, rows, outside in _blocks(starts, group, out, 1):
-        early = np.where(outside, np.asarray(n_experts, wide.dtype), wide[0][rows])
-        late = np.where(early == n_experts, np.asarray(n_experts + 1, wide.dtype), early)
+        early = wide[0][rows]
+        early[outside] = n_experts
+        late = early
+        if found.missing or outside.any():
+            late = np.where(early == n_experts, np.asarray(n_experts + 1, wide.dtype), early)
         for m, lag in enumerate(lags):
             if lag < len(early):
                 into[m] += np.count_nonzero(early[:-lag] == late[lag:])
@@ -43,7 +46,8 @@ def lag_overlaps(ids_KT: NDArray[Any], starts: Int, n_experts: int, lags: Sequen
     out = _empty(starts, lags, group)
     for into, rows, outside in _blocks(starts, group, out, masks.itemsize * len(masks)):
         for mask in masks:
-            block = np.where(outside, np.asarray(0, mask.dtype), mask[rows])
+            block = mask[rows]
+            block[outside] = 0
             for m, lag in enumerate(lags):
                 if lag < len(block):
                     into[m] += int(np.bitwise_count(block[:-lag] & block[lag:]).sum(dtype=np.int64))
@@ -96,5 +100,5 @@ def _blocks(starts: Int, group: Int | None, out: Int, bytes_a_row: int) -> Itera
         members = order[begin : begin + n]
         place = np.arange(longest)[:, None]
         outside = place >= length[members]
-        yield out[int(of[members[0]])], np.where(outside, 0, starts[members] + place), outside
+        yield out[int(of[members[0]])], np.minimum(starts[members] + place, starts[-1] - 1), outside
         begin += n
