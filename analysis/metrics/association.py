@@ -69,7 +69,8 @@ def chi2_naive(counts_DE: ArrayLike) -> Float:
 
     What is wrong: its law holds for independent tokens, and it is not comparable across layers of different N or E_active (V is).
     """
-    return _per_selection(counts_DE) * np.asarray(counts_DE, np.float64).sum(axis=(-1, -2))
+    out: Float = _per_selection(counts_DE) * np.asarray(counts_DE, np.float64).sum(axis=(-1, -2))
+    return out
 
 
 @metric("g_naive_seed", unit="chi-square", bounds=(0.0, None), undefined=EMPTY, source="Wilks 1935", takes=("counts_DE",),
