@@ -64,6 +64,18 @@ def _margins(table: Any, lg: int, stratum: int, nx: int, ny: int, rows: Any, col
 
 
 @numba.njit(nogil=True, cache=True)
+def _cells(line: Any, row: int, values: Any, logs: Any, scale: float) -> int:
+    value = np.int64(0)
+    if row < len(values):  # no cell of this row is beyond the table
+        for n in line:
+            value += values[np.uint64(n)]
+    else:
+        for n in line:
+            value += _xlogx(n, values, logs, scale)
+    return value
+
+
+@numba.njit(nogil=True, cache=True)
 def _value(table: Any, lg: int, n_strata: int, nx: int, ny: int, rows: Any, columns: Any, values: Any, logs: Any, scale: float) -> Any:
     value, total = np.int64(0), np.int64(0)
     for stratum in range(n_strata):
@@ -72,10 +84,7 @@ def _value(table: Any, lg: int, n_strata: int, nx: int, ny: int, rows: Any, colu
         value += _xlogx(n, values, logs, scale)
         for i in range(nx):
             base = (stratum << (2 * lg)) | (i << lg)
-            line = table[base : base + ny]
-            value -= _xlogx(rows[i], values, logs, scale)
-            for j in range(ny):
-                value += _xlogx(line[j], values, logs, scale)
+            value += _cells(table[base : base + ny], rows[i], values, logs, scale) - _xlogx(rows[i], values, logs, scale)
         for j in range(ny):
             value -= _xlogx(columns[j], values, logs, scale)
     return value, total
@@ -107,41 +116,67 @@ def left_out_parts(
     table: Any, values: Any, logs: Any, scale: float, parts: Any,
 ) -> None:
     """parts [G, 2] of one pair without each group: updates u in bounds[g]..bounds[g+1] add sign[u] to cell (x[x_row[u]], y[y_row[u]])."""
-    size, mask = 1 << lg, np.int64((1 << lg) - 1)
     table[:] = 0
     for t in range(len(x)):
         table[(np.uint32(x[t]) << lg) | np.uint32(y[source[t]])] += np.uint32(1)
-    rows, columns, totals = np.zeros((n_strata, size), np.int64), np.zeros((n_strata, size), np.int64), np.zeros(n_strata, np.int64)
+    rows, columns = np.zeros((n_strata, 1 << lg), np.int64), np.zeros((n_strata, 1 << lg), np.int64)
+    totals = np.zeros(n_strata, np.int64)
     for s in range(n_strata):
         totals[s] = _margins(table, lg, s, nx, ny, rows[s], columns[s])
-    base, n = _value(table, lg, n_strata, nx, ny, np.zeros(size, np.int64), np.zeros(size, np.int64), values, logs, scale)
-    delta = np.zeros(len(table), np.int32)
-    d_rows, d_columns, d_totals = np.zeros_like(rows), np.zeros_like(columns), np.zeros_like(totals)
+    one_row, one_column = np.zeros(1 << lg, np.int64), np.zeros(1 << lg, np.int64)
+    whole, n = _value(table, lg, n_strata, nx, ny, one_row, one_column, values, logs, scale)
+    delta, cells = np.zeros(len(table), np.int32), np.zeros(np.diff(bounds).max(), np.uint32)
     for g in range(len(parts)):
-        value, count = base, n
-        for u in range(bounds[g], bounds[g + 1]):
-            delta[(np.uint32(x[x_row[u]]) << lg) | np.uint32(y[y_row[u]])] += sign[u]
-        for u in range(bounds[g], bounds[g + 1]):
-            cell = (np.uint32(x[x_row[u]]) << lg) | np.uint32(y[y_row[u]])
-            d = delta[cell]
-            delta[cell] = 0
-            s, i, j = np.int64(cell) >> (2 * lg), (np.int64(cell) >> lg) & mask, np.int64(cell) & mask
-            if d != 0 and i < nx and j < ny:
-                held = np.int64(table[cell])
-                value += _xlogx(held + d, values, logs, scale) - _xlogx(held, values, logs, scale)
-                d_rows[s, i] += d
-                d_columns[s, j] += d
-                d_totals[s] += d
-        for s in range(n_strata):
-            value += _xlogx(totals[s] + d_totals[s], values, logs, scale) - _xlogx(totals[s], values, logs, scale)
-            count += d_totals[s]
-            d_totals[s] = 0
-            for i in range(nx):
-                if d_rows[s, i] != 0:
-                    value -= _xlogx(rows[s, i] + d_rows[s, i], values, logs, scale) - _xlogx(rows[s, i], values, logs, scale)
-                    d_rows[s, i] = 0
-            for j in range(ny):
-                if d_columns[s, j] != 0:
-                    value -= _xlogx(columns[s, j] + d_columns[s, j], values, logs, scale) - _xlogx(columns[s, j], values, logs, scale)
-                    d_columns[s, j] = 0
-        parts[g, 0], parts[g, 1] = value, count
+        first, length = bounds[g], bounds[g + 1] - bounds[g]
+        for u in range(length):
+            cell = (np.uint32(x[x_row[first + u]]) << lg) | np.uint32(y[y_row[first + u]])
+            cells[u] = cell
+            delta[cell] += sign[first + u]
+        if 4 * length > len(table):  # so many cells change that all are summed anew
+            for c in range(len(table)):
+                table[c] += np.uint32(delta[c])
+            parts[g, 0], parts[g, 1] = _value(table, lg, n_strata, nx, ny, one_row, one_column, values, logs, scale)
+            for c in range(len(table)):
+                table[c] -= np.uint32(delta[c])
+                delta[c] = 0
+        else:
+            change, more = _change(cells[:length], delta, table, lg, nx, ny, rows, columns, totals, values, logs, scale)
+            parts[g, 0], parts[g, 1] = whole + change, n + more
+
+
+@numba.njit(nogil=True, cache=True)
+def _change(
+    cells: Any, delta: Any, table: Any, lg: int, nx: int, ny: int, rows: Any, columns: Any, totals: Any, values: Any, logs: Any, scale: float
+) -> Any:
+    """Change of (J, N) where delta is added to the cells named (with repetition), which are set to 0."""
+    mask, change, more = np.int64((1 << lg) - 1), np.int64(0), np.int64(0)
+    d_rows, d_columns, d_totals = np.zeros_like(rows), np.zeros_like(columns), np.zeros_like(totals)
+    for cell in cells:
+        d = delta[cell]
+        delta[cell] = 0
+        s, i, j = np.int64(cell) >> (2 * lg), (np.int64(cell) >> lg) & mask, np.int64(cell) & mask
+        if d != 0 and i < nx and j < ny:
+            held = np.int64(table[cell])
+            change += _xlogx(held + d, values, logs, scale) - _xlogx(held, values, logs, scale)
+            d_rows[s, i] += d
+            d_columns[s, j] += d
+            d_totals[s] += d
+    for s in range(len(totals)):
+        more += d_totals[s]
+        change += _xlogx(totals[s] + d_totals[s], values, logs, scale) - _xlogx(totals[s], values, logs, scale)
+        for i in range(nx):
+            change -= _xlogx(rows[s, i] + d_rows[s, i], values, logs, scale) - _xlogx(rows[s, i], values, logs, scale)
+        for j in range(ny):
+            change -= _xlogx(columns[s, j] + d_columns[s, j], values, logs, scale) - _xlogx(columns[s, j], values, logs, scale)
+    return change, more
+
+
+@numba.njit(nogil=True, cache=True)
+def shuffle_within(places: Any, starts: Any, lengths: Any, keys: Any, cyclic: bool) -> None:
+    """Twin of shuffles.shuffle_within, in place."""
+    spared = 1 if cyclic else 0
+    for s in range(len(starts)):
+        for step in range(lengths[s] - 1, 0, -1):
+            other = np.int64(_mix(keys[s] + np.uint64(step)) % np.uint64(step + 1 - spared))
+            here, there = starts[s] + step, starts[s] + other
+            places[here], places[there] = places[there], places[here]

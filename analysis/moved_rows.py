@@ -243,3 +243,17 @@ class RoutedDocuments:
 def seeded(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
     """Document keys for one seed."""
     return mix(keys ^ mix(np.asarray([seed], np.int64).astype(np.uint64)))
+
+
+def group_rows(documents: RoutedDocuments) -> tuple[Source, Int]:
+    """Rows ordered by the group of their document [T], and the bounds [G+1] of the groups that have rows."""
+    group = np.unique(np.repeat(np.asarray(documents.group), documents.lengths), return_inverse=True)[1]
+    order = np.argsort(group, kind="stable").astype(np.uint32)
+    return order, np.concatenate([[0], np.cumsum(np.bincount(group))]).astype(np.int64)
+
+
+def identity_moves(documents: RoutedDocuments) -> Callable[[int], tuple[Source, Updates]]:
+    """Nothing moves; the rows of each group leave together."""
+    order, bounds = group_rows(documents)
+    source = np.arange(len(order), dtype=np.uint32)
+    return lambda _: (source, Updates(order, order, np.full(len(order), -1, np.int8), bounds))

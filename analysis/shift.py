@@ -17,11 +17,21 @@ from analysis.arithmetic import Float
 from analysis.estimate import Estimate
 from analysis.gates import NO_DATA
 from analysis.kernels import Backend, Int, choose_backend, mix, numba_loaded
-from analysis.moved_rows import MovedRows, RoutedDocuments, Source, Updates, compiled, left_out_information, moved_information, seeded
+from analysis.moved_rows import (
+    MovedRows,
+    RoutedDocuments,
+    Source,
+    Updates,
+    compiled,
+    group_rows,
+    left_out_information,
+    moved_information,
+    seeded,
+)
 from analysis.permutation import p_value
 from analysis.resampling import Interval
 from analysis.rows import bands
-from analysis.table_information import left_out_interval
+from analysis.table_information import left_out_interval, moved_to
 
 SHORTEST_DOCUMENT = 8
 FEWEST_FOR_P = 99  # draws below which a p-value is refused: the map of all pairs carries none
@@ -104,7 +114,9 @@ def shifted_information(documents: RoutedDocuments, pairs: ArrayLike, plan: Shif
     """Excess of I(X_l; X_l') over its circular-shift null, bits, for layer pairs [P, 2]; the second layer of a pair is shifted.
 
     y_s[t] = y[(t - s) mod T], s ~ U{m..T - m}, m = min(16, T // 4), independent per document and draw, from document key, draw and seed
-    alone. Documents with fewer than 8 tokens leave null and observed alike. Source: metrics specification 3.3.
+    alone. Documents with fewer than 8 tokens leave null and observed alike. The interval is the jackknife of I - mean of the null over
+    groups of documents, both counted without the group under the same shifts: its deviations come from the first n_interval_draws and are
+    laid about the excess over all draws. Source: metrics specification 3.3.
     """
     chosen, total = np.asarray(pairs, np.int64).reshape(-1, 2), int(documents.starts[-1])
     if len(chosen) and not (0 <= chosen.min() and chosen.max() < len(documents.first_L)):
@@ -119,7 +131,12 @@ def shifted_information(documents: RoutedDocuments, pairs: ArrayLike, plan: Shif
     sources = shift_sources(kept, plan.seed, backend)
     observed = moved_information(rows, chosen, lambda _: rows.identity(), [0])[0]
     null = moved_information(rows, chosen, sources, range(plan.n_draws), plan.threads)
-    interval = None if kept.group is None else excess_interval(rows, chosen, kept, plan, (observed, null))
+    interval = None
+    if kept.group is not None and rows.n_rows and plan.n_draws:
+        n_draws = min(plan.n_interval_draws, plan.n_draws)
+        without = left_out_information(rows, chosen, shift_moves(rows, kept, sources), range(-1, n_draws), plan.threads)
+        few = left_out_interval(observed - null[:n_draws].mean(axis=0), (without[0] - without[1:].mean(axis=0)).T, plan.level)
+        interval = moved_to(few, observed - null.mean(axis=0))
     return ShiftNull(observed, null, interval, len(kept.keys), int(kept.starts[-1]), 1 - kept.starts[-1] / total if total else 0.0, plan.level)
 
 
@@ -162,30 +179,12 @@ def shift_sources(documents: RoutedDocuments, seed: int, backend: Backend) -> Ca
     return lambda draw: shift_source(documents.starts, draw_shifts(lengths, keys, draw), backend)
 
 
-def excess_interval(
-    rows: MovedRows, pairs: Int, documents: RoutedDocuments, plan: ShiftPlan, values: tuple[Float, Float]
-) -> Interval:
-    """Jackknife of I - mean of the null over groups of documents, both counted without the group under the same shifts [P].
-
-    The deviations come from the first n_interval_draws shifts and are laid about the excess over all of them.
-    """
-    observed, null = values
-    n_draws = min(plan.n_interval_draws, plan.n_draws)
-    by_group = group_rows(documents)
-    sources = shift_sources(documents, plan.seed, rows.backend)
+def shift_moves(rows: MovedRows, documents: RoutedDocuments, sources: Callable[[int], Source]) -> Callable[[int], tuple[Source, Updates]]:
+    """Source map of each draw (-1: nothing moves), and the rows of each group, which leave together: no shift crosses documents."""
+    order, bounds = group_rows(documents)
 
     def moves(draw: int) -> tuple[Source, Updates]:
         source = rows.identity() if draw < 0 else sources(draw)
-        return source, Updates(by_group[0], source[by_group[0]], np.full(rows.n_rows, -1, np.int8), by_group[1])
+        return source, Updates(order, source[order], np.full(len(order), -1, np.int8), bounds)
 
-    without = left_out_information(rows, pairs, moves, range(-1, n_draws), plan.threads)
-    deviations = left_out_interval(observed - null[:n_draws].mean(axis=0), (without[0] - without[1:].mean(axis=0)).T, plan.level)
-    offset = (observed - null.mean(axis=0)) - deviations.plug_in
-    return Interval(deviations.value + offset, deviations.plug_in + offset, deviations.se, deviations.low + offset, deviations.high + offset)
-
-
-def group_rows(documents: RoutedDocuments) -> tuple[Source, Int]:
-    """Rows ordered by the group of their document [T], and the bounds [G+1] of the groups that have rows."""
-    group = np.unique(np.repeat(np.asarray(documents.group), documents.lengths), return_inverse=True)[1]
-    order = np.argsort(group, kind="stable").astype(np.uint32)
-    return order, np.concatenate([[0], np.cumsum(np.bincount(group))]).astype(np.int64)
+    return moves

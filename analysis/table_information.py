@@ -86,3 +86,9 @@ def left_out_interval(plug_in: Float, left_out_G: Float, level: float = 0.95) ->
     se = np.sqrt((n_groups - 1) / n_groups * ((left_out_G - mean) ** 2).sum(axis=0))
     half = t_quantile(level, n_groups - 1) * se
     return Interval(value, plug_in, se, value - half, value + half)
+
+
+def moved_to(interval: Interval, plug_in: Float) -> Interval:
+    """The same bias correction and error about another plug-in value: that of more draws than the deviations were made of."""
+    offset = plug_in - interval.plug_in
+    return Interval(interval.value + offset, plug_in, interval.se, interval.low + offset, interval.high + offset)
