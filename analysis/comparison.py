@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.correlation import SmallCorrelation, small_correlation
+from analysis.correlation import SmallCorrelation as SmallCorrelation
+from analysis.correlation import small_correlation as small_correlation
 from analysis.estimate import Estimate
 from analysis.estimation import Groups, Value, interval_estimates, jackknife
 from analysis.gates import CONFOUNDED, ONE_DOCUMENT, TOO_FEW_SEEDS, few_documents, gated
 from analysis.kernels import Float
 from analysis.registry import find
 from analysis.resampling import Interval, Statistic, delete_group_jackknife, t_quantile
-
-__all__ = ["SmallCorrelation", "small_correlation"]
 
 MAX_SIGN_FLIPS = 20
 MAX_SPLITS = 200_000  # arrangements enumerated of an unpaired permutation
