@@ -6,12 +6,17 @@ V token type, E expert, k experts chosen per occurrence. n_VE: occurrences of a 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from analysis.arithmetic import divide
 from analysis.kernels import Float, Int
+from analysis.registry import metric
+from analysis.resampling import generator
 
 EXACT_WORK = 4e8  # multiplications up to which rarefaction is exact
 DRAWS = 64
+RAREFIED_TO = 50  # occurrences at which modal shares are comparable (metrics specification 2.4)
+SOURCE = "seed 003; metrics specification 2.4"
 
 
 def collision(n_VE: NDArray[np.generic], n_V: NDArray[np.generic], k: int) -> Float:
@@ -118,3 +123,61 @@ def _hypergeometric_pmf(n_VE: Int, size: int) -> Float:
     others = total - n_VE[:, :, None]
     log_pmf = _log_choose(n_VE[:, :, None], j) + _log_choose(others, size - j) - _log_choose(total, np.array(size))
     return np.exp(log_pmf)
+
+
+def _occurrences(types_VE: ArrayLike, k: int) -> tuple[Float, Float]:
+    n_VE = np.asarray(types_VE, np.float64)
+    if k < 1 or k > n_VE.shape[-1]:
+        raise ValueError(f"k={k}: a token chooses 1 to {n_VE.shape[-1]} experts of this layer")
+    return n_VE, n_VE.sum(axis=-1) / k
+
+
+@metric("collision_v", unit="overlap", bounds=(0.0, 1.0), undefined="no_data: fewer than two occurrences of the type", source=SOURCE,
+        takes=("types_VE",), estimator="two-way for means over types", seed="routing consistency")
+def collision_v(types_VE: ArrayLike, k: int = 1) -> Float:
+    """Mean set overlap of two occurrences of a type: sum_e n_e (n_e - 1) / (k n (n - 1)), [0, 1]; NaN for n < 2.
+
+    types_VE: occurrences of a type with the expert among its k, [..., V, E], no slot dropped; gives [..., V]. Unbiased, but its noise
+    falls with n, so that rank correlations with frequency need a floor on n or rarefaction.
+    """
+    n_VE, n_V = _occurrences(types_VE, k)
+    return collision(n_VE, n_V, k)
+
+
+@metric("kappa_v", unit="kappa", bounds=(None, 1.0), undefined="no_data: fewer than two occurrences of the type, or one expert serves all",
+        source=SOURCE, takes=("types_VE",), estimator="two-way for means over types", seed="routing consistency")
+def kappa_v(types_VE: ArrayLike, k: int = 1) -> Float:
+    """Collision of a type beyond that of the layer: (c - g) / (1 - g), g = sum_e (n_e / n)^2 / k over all types, (-inf, 1].
+
+    types_VE: as collision_v. NaN where n < 2 or g = 1 (one expert, or k = E).
+    """
+    n_VE, n_V = _occurrences(types_VE, k)
+    share = divide(n_VE.sum(axis=-2), n_V.sum(axis=-1)[..., None])
+    return kappa(collision(n_VE, n_V, k), (share**2).sum(axis=-1, keepdims=True) / k)
+
+
+@metric("modal_share_seed", unit="share of occurrences", bounds=(0.0, 1.0), undefined="no_data: no occurrence of the type", source="seed 003",
+        takes=("types_VE",), seed="routing consistency", seed_form=True)
+def modal_share_seed(types_VE: ArrayLike, k: int = 1) -> Float:
+    """Seed 003's routing consistency: share of a type's occurrences with its most frequent expert, max_e n_e / n, [1/E, 1].
+
+    types_VE: as collision_v. Wrong across types: 1 at n = 1 by construction, and with one law for all types its rank correlation with
+    frequency is -0.9.
+    """
+    n_VE, n_V = _occurrences(types_VE, k)
+    return modal_share(n_VE, n_V)
+
+
+@metric("modal_share_rarefied", unit="share of occurrences", bounds=(0.0, 1.0), undefined=f"fewer than {RAREFIED_TO} occurrences of the type",
+        source=SOURCE, takes=("types_VE",), additive=False, seed="routing consistency")
+def modal_share_rarefied(types_VE: ArrayLike, size: int = RAREFIED_TO, seed: int = 0) -> Float:
+    """Expected modal share of `size` occurrences drawn without replacement from each type: comparable across types, [1/E, 1].
+
+    types_VE: first choices [V, E], integers; gives [V], NaN where n < size. seed: of the draws that replace the sum for large tables.
+    """
+    n_VE = np.asarray(types_VE)
+    if n_VE.ndim != 2 or not np.issubdtype(n_VE.dtype, np.integer) or (n_VE < 0).any():
+        raise ValueError(f"types_VE: {n_VE.dtype} of shape {n_VE.shape}; give integer first choices, types x experts")
+    if size < 1:
+        raise ValueError(f"size={size}: rarefy to at least one occurrence")
+    return rarefied_modal_share(n_VE.astype(np.int64), size, generator(seed, "modal_share_rarefied"))

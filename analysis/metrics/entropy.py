@@ -1,4 +1,7 @@
-"""Entropy thresholds with a unit, and entropies of counts and distributions in closed form."""
+"""Entropy and confidence of single routing decisions, entropy thresholds with a unit, and what a printed mean and spread allow.
+
+T token, E expert, K slot, V token type.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.arithmetic import Float, divide
+from analysis.registry import metric
 
 Unit = Literal["nats", "bits", "normalised"]
 SEED_NATS = 0.5
 SEED_EXPERTS = 8
+SUM_TOLERANCE = 2e-3  # float16 rounding of probabilities (metrics specification 3.3)
+SINGLE = "k=1: one probability has no uncertainty"
 _WRITTEN = re.compile(r"\s*([0-9.eE+-]+)\s*([A-Za-z]*)\s*")
 
 
@@ -88,6 +96,70 @@ def top_k_entropy_nats(logits: ArrayLike, k: int) -> np.ndarray[tuple[int, ...],
     return softmax_entropy_nats(np.sort(np.asarray(logits, np.float64), axis=-1)[..., -k:])
 
 
+def probabilities(p: ArrayLike, *, declared: bool = False) -> tuple[Float, float]:
+    """Rows that sum to 1, and the largest deviation from 1 that they came with.
+
+    Sums within 2e-3 (float16 rounding) are renormalised in float32; beyond it ValueError, unless the source declares (`declared`) that it
+    hands out top-k weights or sigmoid scores. A row of zeros, or a value that is negative or not finite, is refused.
+    """
+    rows = np.asarray(p, np.float32)
+    if not np.isfinite(rows).all() or (rows < 0).any():
+        raise ValueError("probabilities: a value is negative or not finite; collect the rows again")
+    total = rows.sum(axis=-1, dtype=np.float32)
+    deviation = float(np.abs(total - 1).max(initial=0.0))
+    if (total == 0).any():
+        raise ValueError("probabilities: a row is all zeros; leave out tokens without a router decision")
+    if deviation > SUM_TOLERANCE and not declared:
+        raise ValueError(f"probabilities: a row sums to {1 + deviation:.4g} or {1 - deviation:.4g}; if these are top-k weights or sigmoid scores, "
+                         "declare it, else collect them again")
+    return np.asarray(rows / total[..., None], np.float64), deviation
+
+
+def _experts(logits_TE: ArrayLike) -> int:
+    return int(np.shape(logits_TE)[-1])
+
+
+@metric("h_full", unit="nats", bounds=(0.0, lambda logits: math.log(_experts(logits))), undefined="no_data: every expert is masked",
+        source="seed 003; metrics specification 2.4", takes=("logits_TE",), additive=False, estimator="group jackknife of the mean",
+        invariant=("relabelling", "logit shift"), seed="routing entropy")
+def h_full(logits_TE: ArrayLike) -> Float:
+    """Routing entropy of the full softmax: H = -sum_e p_e ln p_e, [0, ln E] nats, whatever k.
+
+    logits_TE: [..., E] router logits, -inf where masked; gives [...], NaN where every expert is masked. ValueError for NaN or +inf.
+    """
+    logits = np.asarray(logits_TE, np.float64)
+    if np.isnan(logits).any() or (logits == np.inf).any():
+        raise ValueError("logits: NaN or +inf is no router logit; only -inf is, where the source masks an expert")
+    usable = np.asarray((logits > -np.inf).any(axis=-1))
+    return np.where(usable, softmax_entropy_nats(np.where(usable[..., None], logits, 0.0)), np.nan)
+
+
+def _slots_nats(weights_TK: ArrayLike) -> float:
+    return math.log(max(_experts(weights_TK), 1))
+
+
+@metric("h_topk", unit="nats", bounds=(0.0, _slots_nats), undefined=f"{SINGLE}, or no_data: every slot was dropped",
+        source="metrics specification 2.4", takes=("weights_TK",), additive=False, estimator="group jackknife of the mean",
+        invariant=("slot order",))
+def h_topk(weights_TK: ArrayLike) -> Float:
+    """Entropy of the k combine weights, renormalised: H = -sum_k w_k ln w_k, [0, ln k] nats; another number than h_full.
+
+    weights_TK: [..., k], 0 where a slot was dropped; gives [...]. NaN for k = 1, where it is 0 by construction, and for no weight at all.
+    """
+    from scipy.special import xlogy
+
+    p = _renormalised(weights_TK)
+    nats = np.maximum(-xlogy(p, p).sum(axis=-1), 0.0)
+    return np.full(nats.shape, np.nan) if p.shape[-1] < 2 else np.asarray(nats, np.float64)
+
+
+def _renormalised(weights: ArrayLike) -> Float:
+    w = np.asarray(weights, np.float64)
+    if (w < 0).any() or not np.isfinite(w).all():
+        raise ValueError("weights: a combine weight is negative or not finite; collect the rows again")
+    return divide(w, w.sum(axis=-1, keepdims=True))
+
+
 def gini_simpson(weights: ArrayLike) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """1 - sum p^2 over the last axis (seed 004's "Gini"), range [0, 1 - 1/k] for k renormalised weights."""
     p = np.asarray(weights, np.float64)
@@ -95,10 +167,106 @@ def gini_simpson(weights: ArrayLike) -> np.ndarray[tuple[int, ...], np.dtype[np.
     return spread
 
 
-def confidence(weights: ArrayLike) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """(sum p^2 - 1/E) / (1 - 1/E) over the last axis of E probabilities, [0, 1]; ValueError at E = 1, where it is 0/0."""
-    n = np.shape(weights)[-1]
-    if n == 1:
-        raise ValueError("k=1: the confidence of one probability is 0/0")
-    share: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = 1 - gini_simpson(weights) / (1 - 1 / n)
-    return share
+@metric("confidence", unit="ratio", bounds=(0.0, 1.0), undefined="k=1: the confidence of one probability is 0/0",
+        source="metrics specification 2.5, B.5", takes=("p_TE",), additive=False, estimator="group jackknife of the mean",
+        seed="Routing Confidence")
+def confidence(p_TE: ArrayLike) -> Float:
+    """Confidence of the full softmax: (sum p^2 - 1/E) / (1 - 1/E) over the last axis, [0, 1]; NaN at E = 1, where it is 0/0.
+
+    p_TE: [..., E], rows that sum to 1 (see probabilities).
+    """
+    n = _experts(p_TE)
+    spread = gini_simpson(p_TE)
+    return np.full(spread.shape, np.nan) if n == 1 else 1 - divide(spread, 1 - 1 / n)
+
+
+@metric("gini_simpson_seed", unit="ratio", bounds=(0.0, 1.0), undefined="no_data: every slot was dropped", source="seed 004, B.5",
+        takes=("weights_TK",), additive=False, seed="Gini", seed_form=True)
+def gini_simpson_seed(weights_TK: ArrayLike, *, renormalise: bool = True) -> Float:
+    """Seed 004's "Gini": 1 - sum p^2 over the top-k weights, [0, 1 - 1/k] renormalised; Gini-Simpson, not the Gini coefficient.
+
+    weights_TK: [..., k]. renormalise: whether the k weights are made to sum to 1; the seed does not say, and the two are different numbers
+    (0.42 and 0.855 for weights of 0.35 and 0.15), so that the flag is reported with the value. Not comparable across k.
+    """
+    w = _renormalised(weights_TK) if renormalise else np.asarray(weights_TK, np.float64)
+    return gini_simpson(w)
+
+
+@metric("confidence_seed", unit="ratio", bounds=(0.0, 1.0), undefined="no_data: every slot was dropped", source="seed 004, B.5",
+        takes=("weights_TK",), additive=False, seed="Routing Confidence", seed_form=True)
+def confidence_seed(weights_TK: ArrayLike, *, renormalise: bool = True) -> Float:
+    """Seed 004's confidence of a token: 1 - "Gini" = sum p^2 over the top-k weights, [1/k, 1] renormalised.
+
+    1 by construction at k = 1 with renormalised weights; not comparable across k, nor between softmax and sigmoid routers. renormalise: as
+    in gini_simpson_seed.
+    """
+    return 1 - gini_simpson_seed(weights_TK, renormalise=renormalise)
+
+
+@metric("entropy_share_below", unit="share of occurrences", bounds=(0.0, 1.0), undefined="no_data: no occurrences", source="seed 003",
+        takes=("part", "whole"), seed="fraction of tokens with entropy < 0.5")
+def entropy_share_below(below: ArrayLike, n: ArrayLike) -> Float:
+    """Share of occurrences with entropy strictly below the threshold: below / n, [0, 1]; sums over documents [...]."""
+    return divide(below, n)
+
+
+def share_below(entropy_nats: ArrayLike, threshold: EntropyThreshold, n_experts: int) -> float | None:
+    """Share of these entropies (of occurrences, or means of types: say which) strictly below the threshold; None without any."""
+    values = np.asarray(entropy_nats, np.float64).ravel()
+    values = values[~np.isnan(values)]
+    return float((values < threshold.nats(n_experts)).mean()) if len(values) else None
+
+
+@dataclass(frozen=True)
+class TypeMoments:
+    """Per type [V]: occurrences n, mean, std (ddof 1, NaN for n = 1), least and largest value; all NaN for n = 0.
+
+    Least and largest grow apart with n: not comparable across types.
+    """
+
+    n: NDArray[np.int64]
+    mean: Float
+    std: Float
+    least: Float
+    largest: Float
+
+
+def type_moments(values_T: ArrayLike, type_T: ArrayLike, n_types: int) -> TypeMoments:
+    """Moments of a value of occurrences (entropy, confidence) over the occurrences of each type; ValueError for a type outside 0..V-1."""
+    values, types = np.asarray(values_T, np.float64), np.asarray(type_T)
+    if len(types) and not 0 <= int(types.min()) <= int(types.max()) < n_types:
+        raise ValueError(f"type: ids are 0 to {n_types - 1}")
+    n = np.bincount(types, minlength=n_types).astype(np.int64)
+    mean = divide(np.bincount(types, weights=values, minlength=n_types), n)
+    square = np.bincount(types, weights=(values - mean[types]) ** 2, minlength=n_types)
+    least, largest = np.full(n_types, np.inf), np.full(n_types, -np.inf)
+    np.minimum.at(least, types, values)
+    np.maximum.at(largest, types, values)
+    seen = n > 0
+    return TypeMoments(n, mean, np.sqrt(divide(square, np.maximum(n - 1, 0))), np.where(seen, least, np.nan), np.where(seen, largest, np.nan))
+
+
+@dataclass(frozen=True)
+class Feasibility:
+    """Whether values in [0, largest] can have a printed mean and standard deviation: mean <= largest and std <= largest_std."""
+
+    largest: float
+    largest_std: float | None  # sqrt(mean (largest - mean)), None where the mean itself is out of range
+    feasible: bool
+
+
+def feasible_moments(mean: float, std: float, largest: float, least: float = 0.0) -> Feasibility:
+    """Bhatia-Davis: std^2 <= (largest - mean) (mean - least) for any values in [least, largest] (Bhatia & Davis 2000)."""
+    room = (largest - mean) * (mean - least)
+    if not least <= mean <= largest:
+        return Feasibility(largest, None, False)
+    return Feasibility(largest, math.sqrt(room), 0 <= std <= math.sqrt(room))
+
+
+def entropy_readings(mean: float, std: float, n_experts: int, k: int) -> dict[str, Feasibility]:
+    """Which entropies a printed mean and std can be of: full softmax over E, or top-k renormalised, each in nats and in bits.
+
+    Seed 003 prints 0.8234 and 0.5123 for E = 8, k = 2: no top-2 entropy, and either unit of the full one (metrics specification 2.4).
+    """
+    return {f"{name}_{unit}": feasible_moments(mean, std, math.log(size) / scale)
+            for name, size in (("full", n_experts), (f"top{k}", k)) for unit, scale in (("nats", 1.0), ("bits", math.log(2)))}

@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from analysis.arithmetic import divide
 from analysis.counts import Choices, RoutingCounts
 from analysis.kernels import Float, Int, segment_sums, to_fixed
+from analysis.registry import metric
 from analysis.trace import TraceBatch
 
 EFFECT_COLUMNS = ("covered", "agree", "overlap", "missed")
@@ -86,3 +88,59 @@ class FastPathEffect:
         weights = np.abs(batch.weights[layer][covered].astype(np.float64))
         total = weights.sum(axis=1)
         return to_fixed(np.divide((weights * ~hit).sum(axis=1), total, out=np.zeros(len(total)), where=total > 0))
+
+
+@metric("fastpath_coverage", unit="share of occurrences", bounds=(0.0, 1.0), undefined="no_data: no held-out occurrences",
+        source="seed 003; metrics specification 2.4", takes=("part", "whole"), seed="Token occurrence coverage")
+def fastpath_coverage(covered: ArrayLike, n: ArrayLike) -> Float:
+    """Share of held-out occurrences whose type is eligible by calibration documents: covered / n, [0, 1]; sums over documents [...]."""
+    return divide(covered, n)
+
+
+@metric("fastpath_agreement", unit="share of covered occurrences", bounds=(0.0, 1.0), undefined="no test occurrence is covered",
+        source="metrics specification 2.4", takes=("part", "whole"))
+def fastpath_agreement(agreeing: ArrayLike, covered: ArrayLike) -> Float:
+    """Share of covered occurrences at which the table's first expert is the router's: agreeing / covered, [0, 1]."""
+    return divide(agreeing, covered)
+
+
+@metric("fastpath_missed_weight", unit="share of combine weight", bounds=(0.0, 1.0), undefined="no test occurrence is covered",
+        source="metrics specification 2.4", takes=("part", "whole"))
+def fastpath_missed_weight(missed: ArrayLike, covered: ArrayLike) -> Float:
+    """Mean over covered occurrences of the share of |combine weight| on experts that the table leaves out: missed / covered, [0, 1]."""
+    return divide(missed, covered)
+
+
+@dataclass(frozen=True)
+class FastPathPoint:
+    """One pair of thresholds on counts per type: which types are eligible [V], how many, and what they cover.
+
+    Shares are None with `reason` where there is no type or no occurrence.
+    """
+
+    eligible: NDArray[np.bool_]
+    eligible_types: int
+    eligible_type_share: float | None
+    coverage: float | None
+    low_entropy_type_share: float | None
+    reason: str | None = None
+
+
+def fast_path_point(counts_V: ArrayLike, entropy_V: ArrayLike, min_count: float, below_nats: float,
+                    held_out_V: ArrayLike | None = None) -> FastPathPoint:
+    """Types with count >= min_count and mean entropy strictly below the threshold, and the share of occurrences that they cover.
+
+    counts_V, entropy_V: calibration documents, NaN entropy where a type was not seen; held_out_V: the counts to cover. By default
+    those that decide, which is double dipping and the seed's reading. Shares of types are over types seen in calibration.
+    """
+    counts, entropy = np.asarray(counts_V, np.float64), np.asarray(entropy_V, np.float64)
+    scored = counts if held_out_V is None else np.asarray(held_out_V, np.float64)
+    if not counts.shape == entropy.shape == scored.shape or counts.ndim != 1:
+        raise ValueError(f"counts_V {counts.shape}, entropy_V {entropy.shape}, held_out_V {scored.shape}: give one number of each per type")
+    seen = counts > 0
+    low = seen & (np.where(np.isnan(entropy), np.inf, entropy) < below_nats)
+    chosen = low & (counts >= min_count)
+    types, total = int(seen.sum()), float(scored.sum())
+    reason = "no_data: no type was seen" if not types else None if total else "no_data: no occurrence to cover"
+    return FastPathPoint(chosen, int(chosen.sum()), float(chosen.sum()) / types if types else None,
+                         float(scored[chosen].sum()) / total if total else None, float(low.sum()) / types if types else None, reason)

@@ -6,13 +6,17 @@ B replicate, m type, L layer. A type that a replicate does not hold is masked th
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from analysis.gates import NO_DATA
 from analysis.kernels import Float
+from analysis.registry import metric
 
 Mask = NDArray[np.bool_]
+MIN_COUNT = 50  # occurrences of a type below which its mean entropy is noise (metrics specification 2.4)
 
 
 def midranks(values: Float) -> Float:
@@ -92,3 +96,55 @@ def spearman_p(rho: float, n_types: int) -> float | None:
         return 0.0
     t = rho * math.sqrt((n_types - 2) / (1 - rho**2))
     return float(2 * stdtr(n_types - 2, -abs(t)))
+
+
+@dataclass(frozen=True)
+class FrequencyEntropy:
+    """Rank correlation over the n_types types that reach the floor, and its p, which accompanies and never decides.
+
+    rho None with `reason` where undefined; n_types is printed beside every p.
+    """
+
+    rho: float | None
+    p: float | None
+    n_types: int
+    reason: str | None = None
+
+
+def frequency_entropy(counts_V: ArrayLike, entropy_V: ArrayLike, min_count: int = MIN_COUNT,
+                      frequency_V: ArrayLike | None = None) -> FrequencyEntropy:
+    """Spearman's rho of frequency and mean entropy over types with at least min_count occurrences.
+
+    counts_V: occurrences behind the entropies; entropy_V: mean routing entropy, NaN where the type was not seen; frequency_V: counts from
+    other documents (by default the same: then few tokens make both).
+    """
+    counts, entropy = np.asarray(counts_V, np.float64), np.asarray(entropy_V, np.float64)
+    frequency = counts if frequency_V is None else np.asarray(frequency_V, np.float64)
+    if counts.ndim != 1 or not counts.shape == entropy.shape == frequency.shape:
+        raise ValueError(f"counts_V {counts.shape}, entropy_V {entropy.shape}, frequency_V {frequency.shape}: give one number of each per type")
+    kept = (counts >= min_count) & np.isfinite(entropy) & np.isfinite(frequency) & (counts > 0)
+    n = int(kept.sum())
+    rho = float(spearman(frequency, entropy, kept))
+    if np.isnan(rho):
+        reason = f"{NO_DATA}: {n} types with {min_count} occurrences, 3 needed" if n < 3 else "one side is constant: its ranks do not vary"
+        return FrequencyEntropy(None, None, n, reason)
+    return FrequencyEntropy(rho, spearman_p(rho, n), n)
+
+
+@metric("freq_entropy_rho", unit="rho", bounds=(-1.0, 1.0), undefined="fewer than 3 types reach the floor, or one side is constant",
+        source="seed 003; metrics specification 2.4", takes=("counts_V", "entropy_V"), additive=False, estimator="two-way, documents x types",
+        invariant=("monotone maps", "type order"), seed="Spearman rho")
+def freq_entropy_rho(counts_V: ArrayLike, entropy_V: ArrayLike, min_count: int = MIN_COUNT) -> float:
+    """Spearman's rho of frequency and mean routing entropy over types with at least 50 occurrences, mid-ranks, [-1, 1]."""
+    rho = frequency_entropy(counts_V, entropy_V, min_count).rho
+    return float("nan") if rho is None else rho
+
+
+@metric("freq_entropy_rho_seed", unit="rho", bounds=(-1.0, 1.0), undefined="fewer than 3 types, or one side is constant", source="seed 003",
+        takes=("counts_V", "entropy_V"), additive=False, seed="Spearman rho", seed_form=True)
+def freq_entropy_rho_seed(counts_V: ArrayLike, entropy_V: ArrayLike) -> float:
+    """Seed 003's rho: Spearman of frequency and mean entropy over every type seen, [-1, 1].
+
+    The noise of types seen a few times pulls it to 0 (true -0.67, observed -0.39), and p is tiny at any rho with many types.
+    """
+    return freq_entropy_rho(counts_V, entropy_V, 1)

@@ -6,9 +6,11 @@ D document, G jackknife group.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from analysis.arithmetic import Float, divide
 from analysis.estimate import Estimate
+from analysis.registry import metric
 from analysis.resampling import delete_group_jackknife, group_sums, jackknife_groups
 
 UNIT = "nats per token"
@@ -32,3 +34,14 @@ def loss_change(changed_D: NDArray[np.float64], baseline_D: NDArray[np.float64],
     value, low, high, plug_in, se = (float(one[0]) for one in (found.value, found.low, found.high, found.plug_in, found.se))
     method = f"paired delete-group jackknife, G = {int(groups.max()) + 1}, Student t"
     return Estimate(value, low, high, method=method, level=level, plug_in=plug_in, se=se, **sizes)  # type: ignore[arg-type]
+
+
+@metric("loss_change", unit=UNIT, bounds=(None, None), undefined="no_data: no predicted tokens",
+        source="metrics specification 2.4, harm of the fast path", takes=("whole", "part", "whole"),
+        estimator="paired group jackknife")
+def loss_change_ratio(changed: ArrayLike, baseline: ArrayLike, tokens: ArrayLike) -> Float:
+    """Loss per token with the changed routing minus the baseline's: (changed - baseline) / tokens, above 0 is harm.
+
+    changed, baseline: summed cross-entropy in nats, tokens: predicted tokens, all summed over the same documents [...].
+    """
+    return divide(np.asarray(changed, np.float64) - np.asarray(baseline, np.float64), tokens)

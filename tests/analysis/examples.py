@@ -21,6 +21,13 @@ KINDS: dict[str, Callable[[Rng, tuple[int, ...]], Any]] = {
     "halves_FXY": lambda rng, batch: rng.poisson(2.0, (*batch, 2, 5, 6)),
     "types_VE": lambda rng, batch: rng.poisson(5.0, (*batch, 9, 6)),
     "right": lambda rng, batch: rng.poisson(40.0, batch),
+    "part": lambda rng, batch: rng.integers(0, 6, batch),
+    "whole": lambda rng, batch: 6 + rng.poisson(3.0, batch),
+    "counts_V": lambda rng, batch: rng.integers(1, 400, (*batch, 15)),
+    "entropy_V": lambda rng, batch: rng.uniform(0, 2, (*batch, 15)),
+    "logits_TE": lambda rng, batch: rng.normal(0, 3, (*batch, 9, 6)),
+    "weights_TK": lambda rng, batch: rng.uniform(0, 0.5, (*batch, 9, 2)),
+    "p_TE": lambda rng, batch: rng.dirichlet(np.full(6, 0.5), (*batch, 9)),
     "shuffles_REV": lambda rng, batch: rng.poisson(3.0, (*batch, 4, 6, 9)),
     "vectors_Td": lambda rng, batch: rng.standard_normal((*batch, 24, 5)),
     "labels_T": lambda rng, batch: rng.integers(-1, 4, (*batch, 24)),
@@ -28,6 +35,7 @@ KINDS: dict[str, Callable[[Rng, tuple[int, ...]], Any]] = {
     "sets_TE": lambda rng, batch: rng.random((*batch, 30, 7)).argsort(axis=-1) < 2,
     "joint_VXY": lambda rng, batch: rng.poisson(rng.choice([0.5, 8.0], (4, 1, 1)), (*batch, 4, 3, 2)),
     "indicators_XY": lambda rng, batch: indicators(rng, batch),
+    "found_of": lambda rng, batch: np.sort(rng.integers(0, 20, (*batch, 2)), axis=-1) + np.array([0, 1]),
     "counts_EV": lambda rng, batch: rng.poisson(3.0, (*batch, 6, 9)),
 }
 

@@ -3,7 +3,18 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from analysis.metrics.consistency import collision, global_collision, kappa, modal_share, rarefied_modal_share, top_expert
+from analysis.metrics.consistency import (
+    collision,
+    collision_v,
+    global_collision,
+    kappa,
+    kappa_v,
+    modal_share,
+    modal_share_rarefied,
+    modal_share_seed,
+    rarefied_modal_share,
+    top_expert,
+)
 from tests.references.cases import case
 
 
@@ -66,3 +77,45 @@ def test_identical_laws_show_the_artefact_in_the_modal_share_but_not_in_collisio
     assert np.corrcoef(np.log(n), modal_share(counts, n))[0, 1] < -0.8
     rare, frequent = (collision(counts[s], n[s], 1).mean() for s in (n < 30, n >= 30))
     assert abs(rare - frequent) < 0.04
+
+
+def test_registered_forms_give_e05_and_e15():
+    given, expected = case("E05")
+    n_VE = np.array(given["type_by_expert"])
+    for function, name in ((collision_v, "collision_unbiased"), (kappa_v, "kappa"), (modal_share_seed, "modal_share_seed")):
+        wanted = [np.nan if x is None else x for x in expected[name]]
+        assert function(n_VE) == pytest.approx(wanted, abs=1e-9, nan_ok=True)
+        assert function(np.stack([n_VE, 2 * n_VE]))[0] == pytest.approx(wanted, abs=1e-9, nan_ok=True)
+    given, expected = case("E15")
+    n_E = np.bincount(np.concatenate(given["occurrence_sets"]), minlength=given["n_experts"])
+    assert collision_v(n_E[None], k=2) == pytest.approx([expected["mean_pairwise_overlap"]], abs=1e-9)
+
+
+def test_k_equal_to_e_and_one_expert_are_constant():
+    every = np.full((3, 4), 7)
+    assert collision_v(every, k=4) == pytest.approx([1, 1, 1]) and np.isnan(kappa_v(every, k=4)).all()
+    alone = np.array([[5], [9]])
+    assert collision_v(alone) == pytest.approx([1, 1]) and np.isnan(kappa_v(alone)).all() and modal_share_seed(alone) == pytest.approx([1, 1])
+    for k in (0, 5):
+        with pytest.raises(ValueError, match="1 to 4 experts"):
+            collision_v(every, k=k)
+
+
+def test_collision_past_31_bits():
+    large = np.array([[2**32, 2**32], [2**33, 0]])
+    assert collision_v(large) == pytest.approx([0.5, 1], abs=1e-9)
+
+
+def test_rarefied_shares_of_types_with_one_law_do_not_fall_with_frequency():
+    rng = np.random.default_rng(0)
+    rare, frequent = (rng.multinomial(n, np.full(8, 1 / 8), size=200) for n in (60, 2000))
+    assert modal_share_seed(rare).mean() - modal_share_seed(frequent).mean() > 0.02
+    made = modal_share_rarefied(np.concatenate([rare, frequent]))
+    assert made[:200].mean() == pytest.approx(made[200:].mean(), abs=0.012)
+    assert np.isnan(modal_share_rarefied(rare[:1] // 2)).all()
+
+
+@pytest.mark.parametrize("wrong", [np.ones((2, 3)), np.ones(3, int), -np.ones((2, 3), int)])
+def test_what_is_no_first_choice_count_is_refused(wrong):
+    with pytest.raises(ValueError, match="integer first choices"):
+        modal_share_rarefied(wrong)

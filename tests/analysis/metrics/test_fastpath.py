@@ -4,7 +4,7 @@ from scipy.sparse import csr_matrix
 
 from analysis.counts import CountPlan, accumulate
 from analysis.kernels import from_fixed
-from analysis.metrics.fastpath import FastPathEffect, eligible, lookup_tables
+from analysis.metrics.fastpath import FastPathEffect, eligible, fast_path_point, fastpath_coverage, lookup_tables
 from analysis.rows import whole_documents
 from analysis.trace import DocumentRow, TraceBatch
 from tests.references.cases import case
@@ -69,3 +69,24 @@ def test_no_eligible_type_gives_an_empty_table():
     tables = lookup_tables(calibration, eligible(calibration, 10**6, LIMITS))
     assert all(table.types.size == 0 and table.experts.shape == (0, 2) for table in tables)
     assert csr_matrix(tables[0].weights).nnz == 0
+
+
+def test_the_seeds_rule_on_counts_per_type_e11():
+    given, expected = case("E11")
+    found = fast_path_point(given["frequency"], given["mean_entropy_nats"], given["frequency_threshold"], given["entropy_threshold"])
+    assert found.eligible.tolist() == expected["eligible"] and found.eligible_types == expected["eligible_types"]
+    assert found.eligible_type_share == expected["eligible_type_fraction"] and found.coverage == expected["occurrence_coverage"]
+    assert found.low_entropy_type_share == expected["low_entropy_type_fraction"]
+    assert fastpath_coverage(250, 400) == found.coverage
+
+
+def test_coverage_is_of_held_out_occurrences_and_eligibility_of_calibration():
+    counts, entropy = np.array([100, 100, 0, 100]), np.array([0.1, 0.9, np.nan, 0.5])
+    found = fast_path_point(counts, entropy, 50, 0.5, np.array([1, 2, 3, 4]))
+    assert found.eligible.tolist() == [True, False, False, False] and found.coverage == 0.1
+    assert found.eligible_type_share == pytest.approx(1 / 3)
+    nothing = fast_path_point(counts, entropy, 50, 0.5, np.zeros(4))
+    assert nothing.coverage is None and nothing.reason.startswith("no_data") and nothing.eligible_types == 1
+    assert fast_path_point(np.zeros(2), np.full(2, np.nan), 50, 0.5).eligible_type_share is None
+    with pytest.raises(ValueError, match="per type"):
+        fast_path_point(counts, entropy[:2], 50, 0.5)

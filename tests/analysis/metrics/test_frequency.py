@@ -4,7 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.metrics.frequency import midranks, partial_spearman, spearman, spearman_layers, spearman_p
+from analysis.metrics.frequency import (
+    freq_entropy_rho,
+    freq_entropy_rho_seed,
+    frequency_entropy,
+    midranks,
+    partial_spearman,
+    spearman,
+    spearman_layers,
+    spearman_p,
+)
 from tests.references.cases import case
 
 
@@ -60,3 +69,27 @@ def test_partial_of_one_covariate_is_the_textbook_formula():
 def test_nothing_is_left_of_a_correlation_with_itself_given_itself():
     x = np.random.default_rng(2).normal(size=50)
     assert np.isnan(partial_spearman(x, x[None] * 2, midranks(x)[None], np.ones(50, bool)))[0]
+
+
+def test_registered_form_gives_e07():
+    given, expected = case("E07")
+    found = frequency_entropy(given["frequency"], given["mean_entropy"], given["min_count"])
+    assert (found.rho, found.p, found.n_types) == pytest.approx((expected["rho"], expected["p_t_approx"], expected["n_types"]), abs=1e-8)
+    assert freq_entropy_rho_seed(given["frequency"], given["mean_entropy"]) == found.rho
+
+
+def test_the_floor_counts_occurrences_and_too_few_types_are_undefined():
+    counts, entropy = np.array([100, 60, 50, 49, 1]), np.array([0.1, 0.2, 0.3, 9.0, 0.0])
+    assert frequency_entropy(counts, entropy).n_types == 3 and freq_entropy_rho(counts, entropy) == -1
+    few = frequency_entropy(counts[1:], entropy[1:])
+    assert few.rho is None and few.p is None and few.n_types == 2 and few.reason.startswith("no_data")
+    assert "constant" in frequency_entropy(counts, np.ones(5)).reason
+    absent = frequency_entropy(np.array([100, 60, 50, 0]), np.array([0.1, 0.2, 0.3, np.nan]), 0)
+    assert absent.n_types == 3
+
+
+def test_frequency_may_come_from_other_documents():
+    counts, entropy, corpus = np.array([60, 70, 80]), np.array([0.3, 0.2, 0.1]), np.array([9, 5, 1])
+    assert frequency_entropy(counts, entropy, frequency_V=corpus).rho == 1 and frequency_entropy(counts, entropy).rho == -1
+    with pytest.raises(ValueError, match="per type"):
+        frequency_entropy(counts, entropy[:2])
