@@ -36,6 +36,10 @@ class Symbols(NamedTuple):
         """Rows of a table that holds every symbol."""
         return self.n_experts + self.missing
 
+    def taken(self, rows: Any) -> Symbols:
+        """Some of the rows."""
+        return self._replace(ids=self.ids[:, rows])
+
 
 def symbols(ids: NDArray[Any], n_experts: int, name: str = "ids") -> Symbols:
     """Ids [K, T] checked and narrowed; TraceError for an id outside 0..n_experts-1 that is not -1, and for what is not integer."""
@@ -79,8 +83,7 @@ def coactivation_counts(ids_KT: NDArray[Any], n_experts: int, *, backend: Backen
     chosen = backend or _backend(found.ids.size * max(n_slots - 1, 1) // 2)
     if n_slots > 1:
         for start in range(0, found.ids.shape[1], CHUNK_ROWS):
-            part = Symbols(found.ids[:, start : start + CHUNK_ROWS], n_experts, found.missing)
-            half += _coactivation(part, chosen)[:n_experts, :n_experts]
+            half += _coactivation(found.taken(slice(start, start + CHUNK_ROWS)), chosen)[:n_experts, :n_experts]
     n = sum(np.bincount(slot, minlength=n_experts + 1)[:n_experts] for slot in found.ids)
     both: Int = half + half.T + np.diag(np.asarray(n, np.int64))
     return both
@@ -114,10 +117,9 @@ def transition_counts(x: NDArray[Any], starts: Int, n_experts: int, *, lag: int 
         raise ValueError(f"lag {lag}: a transition needs a lag of at least 1")
     found = symbols(x[None], n_experts)
     chosen = backend or _backend(len(x))
-    early, late = (Symbols(ids, n_experts, found.missing) for ids in (found.ids[:, : max(len(x) - lag, 0)], found.ids[:, lag:]))
-    counts = _in_chunks(early, late, chosen)
-    left = crossing(starts, lag, len(x))
-    return counts - _in_chunks(Symbols(found.ids[:, left], n_experts, found.missing), Symbols(found.ids[:, left + lag], n_experts), "numpy")
+    across = crossing(starts, lag, len(x))
+    whole = found.taken(slice(0, max(len(x) - lag, 0))), found.taken(slice(lag, None))
+    return _in_chunks(*whole, chosen) - _in_chunks(found.taken(across), found.taken(across + lag), "numpy")
 
 
 def crossing(starts: Int, lag: int, n_rows: int) -> Int:
@@ -160,7 +162,7 @@ def _in_chunks(x: Symbols, y: Symbols, backend: Backend) -> Int:
     """Joint counts [X, Y] of checked symbols without the missing ones."""
     counts = np.zeros((x.n_experts, y.n_experts), np.int64)
     for start in range(0, x.ids.shape[1], CHUNK_ROWS):
-        a, b = (Symbols(one.ids[:, start : start + CHUNK_ROWS], one.n_experts, one.missing) for one in (x, y))
+        a, b = (one.taken(slice(start, start + CHUNK_ROWS)) for one in (x, y))
         table = segment_table(1, a.n, b.n, np.uint32)
         add_segments(a, b, np.array([0, a.ids.shape[1]]), table, backend)
         counts += table[0, : x.n_experts, : y.n_experts]
