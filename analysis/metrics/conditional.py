@@ -17,7 +17,7 @@ from analysis.estimate import Estimate
 from analysis.gates import TOKENS_PER_CELL, UNDERSAMPLED, bias_sensitive, few_documents, gated
 from analysis.kernels import Int
 from analysis.metrics.entropy_estimators import entropy
-from analysis.replicates import Replicates
+from analysis.left_out import LeftOut
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class PairedTokens:
         return PairedTokens(self.x_T[kept_T], self.y_T[kept_T], self.group_T[kept_T], self.n_groups, self.n_documents, self.stratum)
 
 
-def conditional_replicates(tokens: PairedTokens, given_T: ArrayLike | None = None) -> Replicates:
+def conditional_left_out(tokens: PairedTokens, given_T: ArrayLike | None = None) -> LeftOut:
     """Plug-in I(X;Y|V) in bits of the tokens with both symbols, on all groups and without each; given_T: V of each token, else I(X;Y).
 
     NaN where no token is left. Equal to information.conditional_bits of the dense table [V, X, Y] without one group's counts.
@@ -69,7 +69,7 @@ def conditional_replicates(tokens: PairedTokens, given_T: ArrayLike | None = Non
     bits_n = np.sum([sign * sums for sign, sums in terms], axis=0)
     n = len(used.x_T) - np.concatenate([[0], np.bincount(used.group_T, minlength=tokens.n_groups)])
     values = np.maximum(divide(bits_n, n), 0.0)
-    return Replicates(values[0], values[1:], tokens.n_documents, tokens.stratum)
+    return LeftOut(values[0], values[1:], tokens.n_documents, tokens.stratum)
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ def given_type(tokens: PairedTokens, type_T: ArrayLike, *, level: float = 0.95) 
     kept = tokens.kept_T
     chosen = kept.copy()
     chosen[kept] = _estimable(tokens.x_T[kept], tokens.y_T[kept], types[kept])
-    estimate = _one(conditional_replicates(tokens.where(chosen), types[chosen]), "mi_given_type", level)
+    estimate = _one(conditional_left_out(tokens.where(chosen), types[chosen]), "mi_given_type", level)
     n_types = len(np.unique(types[chosen]))
     estimate = gated(replace(estimate, n=n_types, n_of="types"), few_documents(tokens.n_documents))
-    raw = float(conditional_replicates(tokens, types).plug_in)
+    raw = float(conditional_left_out(tokens, types).plug_in)
     return GivenType(estimate, float(chosen.sum() / kept.sum()) if kept.any() else None, None if np.isnan(raw) else raw)
 
 
@@ -111,7 +111,7 @@ def set_information(tokens: PairedTokens, *, level: float = 0.95) -> SetInformat
     used = tokens.where(tokens.kept_T)
     counts = [np.unique(symbol, return_counts=True)[1] for symbol in (used.x_T, used.y_T, _joined(_numbered(used.x_T), used.y_T))]
     sets, n = (len(counts[0]), len(counts[1])), len(used.x_T)
-    estimate = _one(conditional_replicates(tokens), "mi_set", level)
+    estimate = _one(conditional_left_out(tokens), "mi_set", level)
     if n == 0:
         return SetInformation(estimate, None, sets)
     x, y, both = (float(entropy(count, "grassberger_G")) for count in counts)
@@ -121,8 +121,8 @@ def set_information(tokens: PairedTokens, *, level: float = 0.95) -> SetInformat
     return SetInformation(gated(estimate, sparse, few_documents(tokens.n_documents), biased), second, sets)
 
 
-def _one(replicates: Replicates, metric: str, level: float) -> Estimate:
-    return cast(Estimate, replicates.estimates(metric, level=level)[()])
+def _one(values: LeftOut, metric: str, level: float) -> Estimate:
+    return cast(Estimate, values.estimates(metric, level=level)[()])
 
 
 def _numbered(key: NDArray[np.generic]) -> Int:

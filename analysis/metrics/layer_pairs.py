@@ -19,7 +19,7 @@ from analysis.gates import bias_sensitive, few_documents, gated, undersampled
 from analysis.metrics.entropy_estimators import mutual_information
 from analysis.metrics.joint_tables import drop_warning, selection_biased
 from analysis.registry import find
-from analysis.replicates import Replicates, replicates, stack
+from analysis.left_out import LeftOut, leave_out, stack
 
 DIRECTED = ("u", "mi_slot_average_ratio")  # X to Y is another number than Y to X
 
@@ -85,7 +85,7 @@ def cross_layer_estimates(pairs: Iterable[LayerPair], metric: str = "mi_first_ch
             raise ValueError(f"layers {place[0]} and {place[1]}: a pair is two layers, and is given once (the diagonal is H, not information)")
     if not seen:
         raise ValueError("no layer pair: information between layers needs two MoE layers")
-    together = stack([one.replicates for one in seen])
+    together = stack([one.left_out for one in seen])
     values = together.estimates(metric, level=level)
     singles = tuple(PairEstimate(*one.place, _gate(value, one), one.grassberger, drop_warning(one.drop_rate)) for one, value in zip(seen, values))
     adjacent = {1: [number for number, (x, y) in enumerate(places) if y - x == 1]}
@@ -105,7 +105,7 @@ def cross_layer_estimates(pairs: Iterable[LayerPair], metric: str = "mi_first_ch
 @dataclass(frozen=True)
 class _Scanned:
     place: tuple[int, int]
-    replicates: Replicates
+    left_out: LeftOut
     grassberger: float | None
     drop_rate: float | None
     gate: str | None  # whatever does not depend on the estimate
@@ -114,7 +114,7 @@ class _Scanned:
 def _scan(pair: LayerPair, metric: str) -> _Scanned:
     if find(metric).takes[0] != "joint_XY":
         raise ValueError(f"{metric} takes {find(metric).takes[0]}; cross-layer estimates are of metrics of one joint table")
-    values = replicates(pair.groups, find(metric).function)
+    values = leave_out(pair.groups, find(metric).function)
     table = pair.groups.totals[0]
     whole = find(metric).unit == "bits" and np.issubdtype(np.asarray(pair.groups.tables[0]).dtype, np.integer) and table.sum() > 0
     reasons = (undersampled(table), few_documents(pair.groups.n_documents), selection_biased(pair.drop_rate))

@@ -5,7 +5,7 @@ from analysis.estimation import Groups, estimates, jackknife
 from analysis.metrics import information as mi
 from analysis.metrics.entropy_estimators import mutual_information
 from analysis.metrics.layer_pairs import LayerPair, cross_layer_estimates
-from analysis.replicates import replicates, stack
+from analysis.left_out import leave_out, stack
 
 
 def tables(rng, n_groups=40, shape=(4, 5), rate=8.0):
@@ -176,10 +176,10 @@ def test_bad_pairs_are_named():
 
 def test_replicates_agree_however_many_tables_are_made_at_a_time():
     groups = Groups((tables(np.random.default_rng(13)),), 40)
-    a, b = (replicates(groups, mi.mi_first_choice, at_once=size) for size in (1, 10**9))
+    a, b = (leave_out(groups, mi.mi_first_choice, at_once=size) for size in (1, 10**9))
     assert (a.left_out == b.left_out).all() and a.left_out.shape == (40,)
     assert stack([a, b]).mean([[0, 1], []]).left_out.shape == (40, 2)
     with pytest.raises(ValueError, match="no group"):
-        replicates(Groups((np.zeros((0, 2, 2)),), 0), mi.mi_first_choice).estimates("mi_first_choice")
+        leave_out(Groups((np.zeros((0, 2, 2)),), 0), mi.mi_first_choice).estimates("mi_first_choice")
     with pytest.raises(ValueError, match="nothing to stack"):
         stack([])
