@@ -1,13 +1,11 @@
-"""Documents that carry a domain each: their groups, folds and replicates, and every way the labels could have fallen.
+"""Documents that carry a domain each: their tables, groups, folds and replicates, and the estimates made of them.
 
-N document, D domain, E expert, L layer, C column (the experts of all layers side by side), B draw or replicate, F fold, G jackknife group,
-S moment. Labels are permuted over documents, never over tokens, and only inside the declared sources (metrics specification 5.2).
+N document, D domain, E expert, L layer, C column (the experts of all layers side by side), B replicate, F fold, G jackknife group, S moment.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,16 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.estimate import Estimate
-from analysis.estimation import Groups, estimates
-from analysis.gates import CONFOUNDED, UNTESTABLE, few_per_domain, gated
-from analysis.kernels import Float, Int, mix
+from analysis.estimation import Groups, estimates, interval_estimates
+from analysis.gates import SELECTION_BIASED, few_per_domain, gated
+from analysis.kernels import Float, Int
 from analysis.registry import find
-from analysis.resampling import stratified_groups
+from analysis.resampling import Interval, basic_interval, stratified_groups
 
-N_DRAWS, EXACT_LIMIT, GROUPS_PER_DOMAIN, N_FOLDS = 9_999, 100_000, 50, 2
+GROUPS_PER_DOMAIN, N_FOLDS, N_REPLICATES = 50, 2, 1_999
 CELLS_AT_ONCE = 2**22
-EXACT_FLOAT32 = 2**24  # integers up to here add exactly in float32
-Statistic = Callable[[Float], Float]  # tables [B, D, C] -> [B, M]
+IN_SAMPLE = f"{SELECTION_BIASED}: the domain is picked on the documents that are counted; read the cross-fitted form"
 
 
 @dataclass(frozen=True)
@@ -123,6 +120,14 @@ def document_tables(documents: DomainDocuments, kind: str, layer: int = 0) -> tu
     raise ValueError(f"a domain metric takes counts_DE, folds_FDE or moments_SDE, not {kind}")
 
 
+def domain_table(documents: DomainDocuments, kind: str, layer: int = 0) -> Int:
+    """The table of `kind` summed over all documents: [D, E], [F, D, E] or [S, D, E]."""
+    rows, cell, n_cells = document_tables(documents, kind, layer)
+    table = np.zeros((n_cells, rows.shape[1]), np.int64)
+    np.add.at(table, cell, rows)
+    return table.reshape(_shape(kind, documents, layer))
+
+
 def domain_groups(documents: DomainDocuments, kind: str = "counts_DE", layer: int = 0) -> Groups:
     """Jackknife groups inside each domain, at most 50 each, with the tables of `kind` summed over their documents [G, ..., D, E]."""
     rows, cell, n_cells = document_tables(documents, kind, layer)
@@ -146,10 +151,7 @@ def domain_estimates(name: str, documents: DomainDocuments, layer: int = 0, *, l
     (kind,) = metric.takes
     gate = few_per_domain(kept.per_domain)
     if min(kept.per_domain, default=0) < 2:
-        rows, cell, n_cells = document_tables(kept, kind)
-        table = np.zeros((n_cells, rows.shape[1]), np.int64)
-        np.add.at(table, cell, rows)
-        found = estimates(name, Groups((table.reshape(1, *_shape(kind, kept, 0)),), len(kept.domain)), level=level)
+        found = estimates(name, Groups((domain_table(kept, kind)[None],), len(kept.domain)), level=level)
     else:
         found = estimates(name, domain_groups(kept, kind), level=level)
     for place, one in np.ndenumerate(found):
@@ -161,9 +163,9 @@ def domain_estimates(name: str, documents: DomainDocuments, layer: int = 0, *, l
 def bootstrap_tables(documents: DomainDocuments, kind: str, n_replicates: int, rng: np.random.Generator) -> Iterator[Float]:
     """Tables of `kind` [b, ..., D, E] of one layer in replicates of whole documents, drawn inside each domain, some replicates at a time.
 
-    Documents are taken in an order of their own (see in_own_order), so that the replicates do not depend on the order given.
+    A document keeps its fold in every replicate, so that no copy of it is on both sides.
     """
-    kept = in_own_order(documents.at(0))
+    kept = documents.at(0)
     rows, cell, n_cells = document_tables(kept, kind)
     members = [np.flatnonzero(kept.domain == d) for d in range(kept.n_domains)]
     streams = rng.spawn(kept.n_domains)
@@ -173,7 +175,8 @@ def bootstrap_tables(documents: DomainDocuments, kind: str, n_replicates: int, r
         weights = np.zeros((size, len(kept.domain)))
         for one, stream in zip(members, streams):
             if len(one):
-                weights[:, one] = stream.multinomial(len(one), np.full(len(one), 1 / len(one)), size=size)
+                places = stream.integers(len(one), size=(size, len(one))) + np.arange(size)[:, None] * len(one)
+                weights[:, one] = np.bincount(places.ravel(), minlength=size * len(one)).reshape(size, -1)
         weights = np.tile(weights, len(rows) // len(kept.domain))
         table = np.zeros((size, n_cells, rows.shape[1]))
         for number in range(n_cells):
@@ -182,148 +185,35 @@ def bootstrap_tables(documents: DomainDocuments, kind: str, n_replicates: int, r
         yield table.reshape(size, *_shape(kind, kept, 0))
 
 
-def in_own_order(documents: DomainDocuments) -> DomainDocuments:
-    """The documents sorted by what they hold, domains and sources renumbered likewise: draws then depend on no order and on no label.
+def basic_estimates(name: str, documents: DomainDocuments, rng: np.random.Generator, layer: int = 0, *, level: float = 0.95,
+                    n_replicates: int = N_REPLICATES) -> NDArray[Any]:
+    """Estimates of one metric that is not smooth (purity, lambda, top-5 share), by basic_estimates_of."""
+    return basic_estimates_of((name,), documents, rng, layer, level=level, n_replicates=n_replicates)[name]
 
-    The key of a document adds up a hash of (count, the expert's total) over experts, hence is the same under any relabelling.
+
+def basic_estimates_of(names: Sequence[str], documents: DomainDocuments, rng: np.random.Generator, layer: int = 0, *, level: float = 0.95,
+                       n_replicates: int = N_REPLICATES) -> dict[str, NDArray[Any]]:
+    """Plug-in values of metrics of one table kind with basic intervals from the same replicates of whole documents inside domains.
+
+    Metrics of counts_DE carry the gate selection_biased: what they pick, they pick on the documents that they count, and their intervals
+    cover 2 to 5 % where there is no specialisation. No interval where a domain has fewer than two documents.
     """
-    key = np.zeros(len(documents.domain), np.uint64)
-    with np.errstate(over="ignore"):
-        for number, counts in enumerate(documents.layers):
-            total = mix(counts.sum(axis=0).astype(np.uint64))
-            for start in range(0, len(counts), 4096):
-                key[start : start + 4096] += mix(mix(counts[start : start + 4096].astype(np.uint64) ^ total) + np.uint64(number)).sum(axis=1)
-        domain = _renumbered(documents.domain, mix(key), documents.n_domains)
-        source = None
-        if documents.source is not None:
-            values, number_of = np.unique(documents.source, return_inverse=True)
-            source = _renumbered(number_of, mix(key ^ np.uint64(1)), len(values))
-    order = np.lexsort((key, domain, np.zeros_like(domain) if source is None else source))
-    return DomainDocuments(documents.layers, domain, documents.n_domains, source).take(order)
-
-
-def _renumbered(label: Int, key: NDArray[np.uint64], n: int) -> Int:
-    """Labels renumbered by the summed keys of their documents."""
-    total = np.zeros(n, np.uint64)
-    np.add.at(total, label, key)
-    rank = np.empty(n, np.int64)
-    rank[np.argsort(total, kind="stable")] = np.arange(n)
-    return rank[label]
-
-
-def arrangements(documents: DomainDocuments) -> int:
-    """Distinct ways in which the domain labels can fall on the documents inside their sources: prod_s n_s! / prod_d n_sd!."""
-    return math.prod(_ways(np.bincount(documents.domain[one], minlength=documents.n_domains).tolist()) for one in documents.strata)
-
-
-def _ways(sizes: Sequence[int]) -> int:
-    ways, placed = 1, 0
-    for size in sizes:
-        placed += size
-        ways *= math.comb(placed, size)
-    return ways
-
-
-def smallest_p(documents: DomainDocuments) -> float:
-    """Least p that the arrangements allow a statistic blind to the domains' names: domains of the same sizes can be swapped unseen."""
-    sizes = np.stack([np.bincount(documents.domain[one], minlength=documents.n_domains) for one in documents.strata])
-    alike = np.unique(sizes, axis=1, return_counts=True)[1]
-    return min(1.0, math.prod(math.factorial(int(n)) for n in alike) / arrangements(documents))
-
-
-def untestable(documents: DomainDocuments, alpha: float = 0.05) -> str | None:
-    """Why no permutation of these labels can be a test, or None: a domain of one document, or 1 / #arrangements > alpha."""
-    per_domain = documents.per_domain
-    if min(per_domain, default=0) < 2:
-        return few_per_domain(per_domain)
-    ways = arrangements(documents)
-    if ways == 1:
-        return f"{CONFOUNDED}: every source holds one domain, so that no label can move; take sources with several domains"
-    if 1 / ways > alpha:
-        return f"{UNTESTABLE}: {ways} arrangements of the labels, so that no p is below 1/{ways}; collect more documents"
-    return None
-
-
-def label_draws(documents: DomainDocuments, n_draws: int, rng: np.random.Generator, *, exact: bool, at_once: int) -> Iterator[Int]:
-    """Domain labels [b, N] under permutation inside sources: all arrangements once, or n_draws random ones, at most `at_once` together."""
-    strata = documents.strata
-    n_rows = arrangements(documents) if exact else n_draws
-    streams = rng.spawn(len(strata))
-    for start in range(0, n_rows, at_once):
-        size = min(at_once, n_rows - start)
-        labels = np.empty((size, len(documents.domain)), np.int64)
-        rank = np.arange(start, start + size)
-        for members, stream in zip(strata, streams):
-            if exact:
-                sizes = np.bincount(documents.domain[members], minlength=documents.n_domains)
-                rank, here = np.divmod(rank, _ways(sizes.tolist()))
-                labels[:, members] = arrangement(here, sizes)
-            else:
-                labels[:, members] = stream.permuted(np.broadcast_to(np.sort(documents.domain[members]), (size, len(members))), axis=1)
-        yield labels
-
-
-def arrangement(rank: Int, sizes: Int) -> Int:
-    """The rank-th sequence, in lexicographic order, of labels of which label d occurs sizes[d] times; ranks [b] give [b, n]."""
-    left = np.tile(sizes, (len(rank), 1))
-    ways = np.full(len(rank), _ways(sizes.tolist()), np.int64)
-    out = np.empty((len(rank), int(sizes.sum())), np.int64)
-    rank, every = rank.copy(), np.arange(len(rank))
-    for place in range(out.shape[1]):
-        first = ways[:, None] * left // (out.shape[1] - place)  # completions that begin with each label: exact
-        before = np.cumsum(first, axis=1) - first
-        label = (rank[:, None] >= before + first).sum(axis=1)
-        out[:, place] = label
-        rank -= before[every, label]
-        ways = first[every, label]
-        left[every, label] -= 1
-    return out
-
-
-@dataclass(frozen=True)
-class LabelNull:
-    """A statistic under every arrangement (exact) or under drawn ones. observed [M]; null [B, M], None where only counts were kept."""
-
-    observed: Float
-    reached: Int  # draws at or above the observed value, [M]
-    n_draws: int
-    exact: bool
-    null: Float | None = None
-
-    @property
-    def p(self) -> Float:
-        """One-sided p [M]: reached / #arrangements, or (1 + reached) / (draws + 1)."""
-        return self.reached / self.n_draws if self.exact else (1.0 + self.reached) / (self.n_draws + 1)
-
-
-def label_null(documents: DomainDocuments, statistic: Statistic, rng: np.random.Generator, *, n_draws: int = N_DRAWS,
-               exact_limit: int = EXACT_LIMIT, keep: bool = False) -> LabelNull:
-    """The statistic of the observed table and of its permutations, all columns permuted together; exact where arrangements <= exact_limit.
-
-    statistic: tables [B, D, C] -> [B, M], not a function of how domains are numbered. A draw within 1e-9 of the observed value counts as
-    reaching it. keep: hold the null [B, M], for maxT.
-    """
-    own = in_own_order(documents)
-    counts = own.columns.astype(np.float32 if int(own.columns.sum()) < EXACT_FLOAT32 else np.float64)
-    exact = arrangements(own) <= exact_limit
-    at_once = max(1, CELLS_AT_ONCE // max(1, own.n_domains * max(counts.shape)))
-    total = own.columns.sum(axis=0).astype(np.float64)
-    observed = statistic(_tables(own.domain[None], counts, total, own.n_domains))[0]
-    edge = observed - 1e-9 * np.abs(observed)
-    reached, kept, n_seen = np.zeros(observed.shape, np.int64), [], 0
-    for labels in label_draws(own, n_draws, rng, exact=exact, at_once=at_once):
-        values = statistic(_tables(labels, counts, total, own.n_domains))
-        reached += (values >= edge).sum(axis=0)
-        n_seen += len(values)
-        if keep:
-            kept.append(values)
-    return LabelNull(observed, reached, n_seen, exact, np.concatenate(kept) if keep else None)
-
-
-def _tables(labels: Int, counts: NDArray[Any], total: Float, n_domains: int) -> Float:
-    """Tables [b, D, C] of the labels [b, N] by one matrix product; the last domain is what the others leave."""
-    hot = (labels[:, None, :] == np.arange(n_domains - 1)[:, None]).astype(counts.dtype)
-    out = np.empty((len(labels), n_domains, counts.shape[1]))
-    out[:, :-1] = (hot.reshape(-1, counts.shape[0]) @ counts).reshape(len(labels), n_domains - 1, -1)
-    out[:, -1] = total - out[:, :-1].sum(axis=1)
+    kept = documents.at(layer)
+    ((kind,),) = {find(name).takes for name in names}
+    gates = (IN_SAMPLE if kind == "counts_DE" else None, few_per_domain(kept.per_domain))
+    replicates: list[list[Float]] = []
+    if min(kept.per_domain, default=0) > 1:
+        replicates = [[np.asarray(find(name).function(tables)) for name in names] for tables in bootstrap_tables(kept, kind, n_replicates, rng)]
+    out, table = {}, domain_table(kept, kind)
+    for number, name in enumerate(names):
+        value = np.asarray(find(name).function(table), np.float64)
+        se = low = high = np.full_like(value, np.nan)
+        if replicates:
+            drawn = np.concatenate([part[number] for part in replicates])
+            (low, high), se = basic_interval(value, drawn, level), drawn.std(axis=0, ddof=1)
+        found = interval_estimates(find(name), Interval(value, value, se, low, high), len(kept.domain), "basic document bootstrap", level=level)
+        for place, one in np.ndenumerate(found):
+            assert isinstance(one, Estimate)
+            found[place] = gated(one, *gates) if one.value is not None else one
+        out[name] = found
     return out

@@ -12,19 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.arithmetic import Float, divide, mutual_information_bits
-from analysis.domain_labels import (
-    EXACT_LIMIT,
-    N_DRAWS,
-    DomainDocuments,
-    LabelNull,
-    arrangements,
-    domain_estimates,
-    label_null,
-    smallest_p,
-    untestable,
-)
+from analysis.domain_labels import DomainDocuments, domain_estimates
 from analysis.estimate import Estimate
 from analysis.gates import UNTESTABLE
+from analysis.label_permutation import EXACT_LIMIT, N_DRAWS, LabelNull, arrangements, label_null, smallest_p, untestable
 from analysis.registry import metric
 
 EMPTY = "no_data: a domain has no selections"
