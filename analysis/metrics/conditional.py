@@ -16,8 +16,8 @@ from analysis.arithmetic import Float, divide, plogp
 from analysis.estimate import Estimate
 from analysis.gates import TOKENS_PER_CELL, UNDERSAMPLED, bias_sensitive, few_documents, gated
 from analysis.kernels import Int
-from analysis.metrics.entropy_estimators import entropy
 from analysis.left_out import LeftOut
+from analysis.metrics.entropy_estimators import entropy
 
 
 @dataclass(frozen=True)

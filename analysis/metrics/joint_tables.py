@@ -171,7 +171,7 @@ def set_counts(x: ArrayLike, y: ArrayLike, n_experts: Experts, group: ArrayLike 
     rows, columns = (inverse.astype(np.int64)[:, None] for _, inverse in pairs)
     sizes = len(pairs[0][0]), len(pairs[1][0])
     if int(np.prod(_shape(sizes, group, n_groups), dtype=np.float64)) > DENSE_SETS:
-        raise ValueError(f"{sizes[0]} x {sizes[1]} observed sets do not fit a dense table; give set_symbols to conditional.replicates")
+        raise ValueError(f"{sizes[0]} x {sizes[1]} observed sets do not fit a dense table; give set_symbols to conditional.set_information")
     return _count(rows, columns, sizes, *_of_rows(kept, group, n_groups))
 
 

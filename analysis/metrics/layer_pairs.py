@@ -16,10 +16,10 @@ from analysis.arithmetic import Float
 from analysis.estimate import Estimate
 from analysis.estimation import Groups
 from analysis.gates import bias_sensitive, few_documents, gated, undersampled
+from analysis.left_out import LeftOut, leave_out, stack
 from analysis.metrics.entropy_estimators import mutual_information
 from analysis.metrics.joint_tables import drop_warning, selection_biased
 from analysis.registry import find
-from analysis.left_out import LeftOut, leave_out, stack
 
 DIRECTED = ("u", "mi_slot_average_ratio")  # X to Y is another number than Y to X
 

@@ -13,6 +13,7 @@ KINDS: dict[str, Callable[[Rng, tuple[int, ...]], Any]] = {
     "weights_E": lambda rng, batch: rng.random((*batch, 7)),
     "tokens": lambda rng, batch: 1 + rng.integers(0, 50, batch),
     "counts_E": lambda rng, batch: rng.poisson(3.0, (*batch, 7)),
+    "shifts_RXY": lambda rng, batch: rng.poisson(2.0, (*batch, 3, 5, 6)),
     "joint_XY": lambda rng, batch: rng.poisson(2.0, (*batch, 5, 6)),
     "square_XX": lambda rng, batch: rng.poisson(2.0, (*batch, 5, 5)),
     "counts_DE": lambda rng, batch: 1 + rng.poisson(4.0, (*batch, 4, 6)),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from analysis.estimation import Groups, estimates
 from analysis.metrics import information as mi
 from analysis.metrics import joint_tables as jt
-from analysis.metrics.conditional import PairedTokens, conditional_replicates, given_type, set_information
+from analysis.metrics.conditional import PairedTokens, conditional_left_out, given_type, set_information
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -27,11 +27,11 @@ def test_cells_that_occur_give_what_dense_tables_give(seed):
     tokens, types = draw(seed)
     dense = np.stack([jt.first_choice_counts(tokens.x_T[types == v], tokens.y_T[types == v], (4, 3), tokens.group_T[types == v], 6)
                       for v in range(5)], axis=1)
-    sparse = conditional_replicates(tokens, types)
+    sparse = conditional_left_out(tokens, types)
     assert sparse.plug_in == pytest.approx(float(mi.conditional_bits(dense.sum(axis=0))), abs=1e-10)
     for group in range(6):
         assert sparse.left_out[group] == pytest.approx(float(mi.conditional_bits(dense.sum(axis=0) - dense[group])), abs=1e-10)
-    pooled = conditional_replicates(tokens)
+    pooled = conditional_left_out(tokens)
     assert pooled.plug_in == pytest.approx(float(mi.mi_first_choice(dense.sum(axis=(0, 1)))), abs=1e-10)
     one = pooled.estimates("mi_first_choice")[()]
     other = estimates("mi_first_choice", Groups((dense.sum(axis=1),), 6))[()]
@@ -44,7 +44,7 @@ def test_order_of_tokens_and_names_of_strata_do_not_matter(seed):
     tokens, types = draw(seed)
     order = np.random.default_rng(seed).permutation(len(types))
     shuffled = PairedTokens(tokens.x_T[order], tokens.y_T[order], tokens.group_T[order], 6, 6)
-    a, b = conditional_replicates(tokens, types), conditional_replicates(shuffled, 10**9 - 7 * types[order])
+    a, b = conditional_left_out(tokens, types), conditional_left_out(shuffled, 10**9 - 7 * types[order])
     np.testing.assert_allclose(a.left_out, b.left_out, atol=1e-12)
 
 
@@ -71,7 +71,7 @@ def test_rare_types_only_are_undersampled_not_zero():
 def test_no_token_at_all():
     empty = np.zeros(0, np.int64)
     tokens = PairedTokens(empty, empty, empty, 3, 3)
-    assert np.isnan(conditional_replicates(tokens).plug_in)
+    assert np.isnan(conditional_left_out(tokens).plug_in)
     found = given_type(tokens, empty)
     assert found.estimate.value is None and found.share is None and found.raw is None
     assert set_information(tokens).estimate.reason.startswith("no_data") and set_information(tokens).grassberger is None
@@ -106,4 +106,4 @@ def test_other_tokens_and_groups_out_of_range_are_refused():
     with pytest.raises(ValueError, match="0 to 1"):
         PairedTokens(np.zeros(2, int), np.zeros(2, int), np.array([0, 2]), 2, 2)
     with pytest.raises(ValueError, match="strata"):
-        conditional_replicates(PairedTokens(np.zeros(2, int), np.zeros(2, int), np.zeros(2, int), 1, 1), [0])
+        conditional_left_out(PairedTokens(np.zeros(2, int), np.zeros(2, int), np.zeros(2, int), 1, 1), [0])

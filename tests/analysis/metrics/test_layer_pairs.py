@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from analysis.estimation import Groups, estimates, jackknife
+from analysis.left_out import leave_out, stack
 from analysis.metrics import information as mi
 from analysis.metrics.entropy_estimators import mutual_information
 from analysis.metrics.layer_pairs import LayerPair, cross_layer_estimates
-from analysis.left_out import leave_out, stack
 
 
 def tables(rng, n_groups=40, shape=(4, 5), rate=8.0):
