@@ -6,7 +6,7 @@ expert is a sum of binomials, exactly, so that statistics that add over experts 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -157,21 +157,30 @@ def uniform_null(id: str, counts_E: ArrayLike, rng: np.random.Generator, *, k: i
 
     The plug-in's null, for the plug-in: its bias is the same on both sides. ValueError for counts that are no counts.
     """
+    return uniform_nulls((id,), counts_E, rng, k=k, draws=draws)[id]
+
+
+def uniform_nulls(ids: Iterable[str], counts_E: ArrayLike, rng: np.random.Generator, *, k: int = 1, draws: int = 999) -> dict[str, UniformNull]:
+    """uniform_null of several statistics from the same draws, by metric id."""
     loads = integer_counts(counts_E)
     routing = UniformRouting.of(int(loads.sum()), len(loads), k)
-    statistic = find(id)
+    closed, drawn = expected(routing), routing.draw(draws, rng)
+    return {id: _beside(id, loads, drawn, closed.get(id)) for id in ids}
+
+
+def _beside(id: str, loads: Int, drawn: Int, closed: float | None) -> UniformNull:
+    statistic, total = find(id), int(loads.sum())
     observed = float(statistic.function(loads))
-    empty = UniformNull(id, routing.n_selections, None, None, None, None, None, False)
+    empty = UniformNull(id, total, None, None, None, None, None, False)
     if np.isnan(observed):
         return replace(empty, reason=statistic.undefined)
-    values = np.asarray(statistic.function(routing.draw(draws, rng)), np.float64)
+    values = np.asarray(statistic.function(drawn), np.float64)
     values = values[~np.isnan(values)]
-    closed = expected(routing).get(id)
     if not len(values):
         return replace(empty, observed=observed, reason="undefined under uniform routing: " + statistic.undefined)
     null = float(values.mean()) if closed is None else closed
     low, high = np.quantile(values, [0.025, 0.975])
-    return UniformNull(id, routing.n_selections, observed, null, float(low), float(high), observed - null, closed is not None)
+    return UniformNull(id, total, observed, null, float(low), float(high), observed - null, closed is not None)
 
 
 def rarefied_active(counts_E: ArrayLike, size: int) -> float:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from analysis.metrics import usage
-from analysis.uniform_null import UniformRouting, expected, rarefied, rarefied_active, uniform_null
+from analysis.registry import every
+from analysis.uniform_null import UniformRouting, expected, rarefied, rarefied_active, uniform_null, uniform_nulls
 
 
 def rng():
@@ -105,3 +106,13 @@ def test_rarefying_lets_layers_of_unequal_size_be_compared():
     large, small = (np.random.default_rng(s).multinomial(n, p) for s, n in ((3, 3000), (4, 300)))
     assert usage.cv(small) - usage.cv(large) > 0.05
     assert abs(rarefied(usage.cv, large, 300, rng()).value - usage.cv(small)) < 0.12
+
+
+def test_every_usage_statistic_has_its_null():
+    ids = [id for id in every() if id.startswith("usage_")] + ["collapse_rate"]
+    found = uniform_nulls(ids, np.random.default_rng(1).multinomial(2050, np.full(128, 1 / 128)), rng())
+    assert set(found) == set(ids) and all(one.excess == one.observed - one.null for one in found.values())
+    assert found["usage_skewness"] == uniform_nulls(["usage_skewness"], np.random.default_rng(1).multinomial(2050, np.full(128, 1 / 128)),
+                                                    rng())["usage_skewness"]
+    assert all(one.low <= one.observed <= one.high for id, one in found.items() if id not in ("usage_skewness", "usage_kurtosis"))
+    assert {one.reason is not None for one in uniform_nulls(ids, np.zeros(4, int), rng()).values()} == {True}
