@@ -10,11 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from analysis.conditional_bernoulli import fit, pair_inclusion
+from analysis.conditional_bernoulli import draw_pair_counts, fit, from_weights, pair_inclusion
 from analysis.estimation import estimates, group_tables
 from analysis.metrics.coactivation import (
-    choices, coact_lift, coactivation, coactivation_conditional, coactivation_consecutive, coactivation_jaccard, consecutive_rank_counts, naive_lift,
-    tokens, undefined_reason,
+    choices,
+    coact_lift,
+    coactivation,
+    coactivation_conditional,
+    coactivation_consecutive,
+    coactivation_jaccard,
+    consecutive_rank_counts,
+    naive_lift,
+    tokens,
+    undefined_reason,
 )
 from tests.references.cases import case
 
@@ -112,8 +120,6 @@ def test_naive_lift_of_no_structure_is_not_one() -> None:
 def test_lift_of_uneven_independent_choices_is_near_zero_where_the_naive_one_is_not() -> None:
     ids = random_ids(3, 60_000, 8, 4, spread=0.0)
     rng = np.random.default_rng(0)
-    from analysis.conditional_bernoulli import draw_pair_counts, from_weights
-
     drawn = draw_pair_counts(from_weights([8, 4, 2, 1, 1, 0.5, 0.5, 0.2], 4), 4, 200_000, rng)
     off = ~np.eye(8, dtype=bool)
     assert np.abs(coact_lift(drawn)[off]).max() < 0.05

@@ -66,7 +66,8 @@ def test_first_choices_need_only_their_joint_table() -> None:
     x, y = random_layers(2, 50, k=(1, 1))
     joint = slow_indicators(x, y, 6, 4)[:-1, :-1]
     np.testing.assert_array_equal(first_choice_indicators(joint), slow_indicators(x, y, 6, 4))
-    np.testing.assert_allclose(phi_cross(first_choice_indicators(np.stack([joint, 2 * joint]))), np.stack([phi_cross(first_choice_indicators(joint))] * 2))
+    twice = phi_cross(first_choice_indicators(np.stack([joint, 2 * joint])))
+    np.testing.assert_allclose(twice, np.stack([phi_cross(first_choice_indicators(joint))] * 2))
 
 
 def test_every_expert_chosen_and_large_counts() -> None:
