@@ -46,7 +46,7 @@ def _count(x: Any, y: Any, lg: int, table: Any) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
-def _margins(table: Any, lg: int, stratum: int, nx: int, ny: int, rows: Any, columns: Any) -> int:
+def _margins(table: Any, lg: int, stratum: int, nx: int, ny: int, rows: Any, columns: Any) -> Any:
     """Margins of one stratum's table; returns its total. Rows and columns beyond nx, ny hold missing choices and are not counted."""
     total = np.int64(0)
     columns[:] = 0
@@ -64,7 +64,7 @@ def _margins(table: Any, lg: int, stratum: int, nx: int, ny: int, rows: Any, col
 
 
 @numba.njit(nogil=True, cache=True)
-def _cells(line: Any, row: int, values: Any, logs: Any, scale: float) -> int:
+def _cells(line: Any, row: Any, values: Any, logs: Any, scale: float) -> Any:
     value = np.int64(0)
     if row < len(values):  # no cell of this row is beyond the table
         for n in line:
@@ -133,12 +133,12 @@ def left_out_parts(
             cells[u] = cell
             delta[cell] += sign[first + u]
         if 4 * length > len(table):  # so many cells change that all are summed anew
-            for c in range(len(table)):
-                table[c] += np.uint32(delta[c])
+            for c, d in enumerate(delta):
+                table[c] += np.uint32(d)
             parts[g, 0], parts[g, 1] = _value(table, lg, n_strata, nx, ny, one_row, one_column, values, logs, scale)
-            for c in range(len(table)):
-                table[c] -= np.uint32(delta[c])
-                delta[c] = 0
+            for c, d in enumerate(delta):
+                table[c] -= np.uint32(d)
+            delta[:] = 0
         else:
             change, more = _change(cells[:length], delta, table, lg, nx, ny, rows, columns, totals, values, logs, scale)
             parts[g, 0], parts[g, 1] = whole + change, n + more
@@ -149,7 +149,9 @@ def _change(
     cells: Any, delta: Any, table: Any, lg: int, nx: int, ny: int, rows: Any, columns: Any, totals: Any, values: Any, logs: Any, scale: float
 ) -> Any:
     """Change of (J, N) where delta is added to the cells named (with repetition), which are set to 0."""
-    mask, change, more = np.int64((1 << lg) - 1), np.int64(0), np.int64(0)
+    mask: Any = np.int64((1 << lg) - 1)
+    change: Any = np.int64(0)
+    more: Any = np.int64(0)
     d_rows, d_columns, d_totals = np.zeros_like(rows), np.zeros_like(columns), np.zeros_like(totals)
     for cell in cells:
         d = delta[cell]
@@ -161,13 +163,13 @@ def _change(
             d_rows[s, i] += d
             d_columns[s, j] += d
             d_totals[s] += d
-    for s in range(len(totals)):
-        more += d_totals[s]
-        change += _xlogx(totals[s] + d_totals[s], values, logs, scale) - _xlogx(totals[s], values, logs, scale)
+    for stratum in range(len(totals)):
+        more += d_totals[stratum]
+        change += _xlogx(totals[stratum] + d_totals[stratum], values, logs, scale) - _xlogx(totals[stratum], values, logs, scale)
         for i in range(nx):
-            change -= _xlogx(rows[s, i] + d_rows[s, i], values, logs, scale) - _xlogx(rows[s, i], values, logs, scale)
+            change -= _xlogx(rows[stratum, i] + d_rows[stratum, i], values, logs, scale) - _xlogx(rows[stratum, i], values, logs, scale)
         for j in range(ny):
-            change -= _xlogx(columns[s, j] + d_columns[s, j], values, logs, scale) - _xlogx(columns[s, j], values, logs, scale)
+            change -= _xlogx(columns[stratum, j] + d_columns[stratum, j], values, logs, scale) - _xlogx(columns[stratum, j], values, logs, scale)
     return change, more
 
 
@@ -180,3 +182,78 @@ def shuffle_within(places: Any, starts: Any, lengths: Any, keys: Any, cyclic: bo
             other = np.int64(_mix(keys[s] + np.uint64(step)) % np.uint64(step + 1 - spared))
             here, there = starts[s] + step, starts[s] + other
             places[here], places[there] = places[there], places[here]
+
+
+@numba.njit(nogil=True, cache=True)
+def influence(x: Any, y: Any, starts: Any, lg: int, weights: Any, sums: Any) -> None:
+    """sums[d] = sum over the rows of document d of the weight of their cell."""
+    for d in range(len(sums)):
+        total = np.int64(0)
+        for t in range(np.uint64(starts[d]), np.uint64(starts[d + 1])):
+            total += weights[(np.uint32(x[t]) << lg) | np.uint32(y[t])]
+        sums[d] = total
+
+
+@numba.njit(nogil=True, cache=True)
+def poisson(keys: Any, replicates: Any, limits: Any, weights: Any) -> None:
+    """weights[b, d] = number of limits that the draw of document d and replicate b reaches."""
+    for b in range(len(replicates)):
+        for d in range(len(keys)):
+            draw, k = _mix(keys[d] + replicates[b]), 0
+            while k < len(limits) and draw >= limits[k]:
+                k += 1
+            weights[b, d] = k
+
+
+@numba.njit(nogil=True, cache=True)
+def multinomial(base: Any, replicates: Any, weights: Any) -> None:
+    """weights[b, d]: how often n draws from n documents take d."""
+    n = np.uint64(weights.shape[1])
+    for b in range(len(replicates)):
+        row, first = weights[b], base + replicates[b] * n
+        for i in range(n):
+            row[_mix(first + np.uint64(i)) % n] += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _weigh(units: Any, weights: Any, room: int, few: Any, held: Any) -> None:
+    """held[b] = sum of the weights of the units, added byte by byte `room` tokens at a time: one instruction serves many replicates."""
+    held[:] = 0
+    for first in range(0, len(units), room):
+        few[:] = 0
+        for unit in units[first : first + room]:
+            line = weights[np.uint64(unit)]
+            for b in range(len(few)):
+                few[b] += line[b]
+        for b in range(len(few)):
+            held[b] += few[b]
+
+
+@numba.njit(nogil=True, cache=True)
+def weighted_parts(
+    units: Any, bounds: Any, weights: Any, heaviest: int, held: Any, ny: int, values: Any, logs: Any, scale: float, parts: Any
+) -> None:
+    """parts [b, 2] of a block of replicates: units of the tokens by cell, bounds of the cells, weights [D, b]; held: one sum per replicate."""
+    width, room = weights.shape[1], 255 // max(heaviest, 1)
+    rows, columns, total = np.zeros(width, np.int64), np.zeros((ny, width), np.int64), np.zeros(width, np.int64)
+    few = np.zeros(width, np.uint8)
+    parts[:] = 0
+    for cell in range(len(bounds) - 1):
+        if bounds[cell] < bounds[cell + 1]:
+            _weigh(units[bounds[cell] : bounds[cell + 1]], weights, room, few, held)
+            column = columns[cell % ny]
+            for b in range(width):
+                rows[b] += held[b]
+                column[b] += held[b]
+            for b in range(width):
+                parts[b, 0] += _xlogx(np.int64(held[b]), values, logs, scale)
+        if (cell + 1) % ny == 0:
+            for b in range(width):
+                total[b] += rows[b]
+                parts[b, 0] -= _xlogx(rows[b], values, logs, scale)
+                rows[b] = 0
+    for b in range(width):
+        for j in range(ny):
+            parts[b, 0] -= _xlogx(columns[j, b], values, logs, scale)
+        parts[b, 0] += _xlogx(total[b], values, logs, scale)
+        parts[b, 1] = total[b]

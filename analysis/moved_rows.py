@@ -71,7 +71,7 @@ class MovedRows:
     @property
     def n_rows(self) -> int:
         """Tokens."""
-        return self.y_LT.shape[1]
+        return int(self.y_LT.shape[1])
 
     def identity(self) -> Source:
         """The map that moves nothing."""
@@ -85,7 +85,7 @@ class MovedRows:
                                    self.log.values, self.log.logs, 2.0**self.log.bits, out)
             return out
         for place, (a, b) in enumerate(pairs):
-            out[place] = table_parts(self._table(a, b, source), self.log)
+            out[place] = table_parts(self.table(a, b, source), self.log)
         return out
 
     def left_out(self, source: Source, pair: tuple[int, int], updates: Updates) -> Int:
@@ -98,7 +98,7 @@ class MovedRows:
                 self.n_experts[b], self.lg, self.n_strata, np.zeros(self.n_strata << (2 * self.lg), np.uint32), self.log.values, self.log.logs,
                 2.0**self.log.bits, out)
             return out
-        table = self._table(a, b, source)
+        table = self.table(a, b, source)
         for group, (first, end) in enumerate(zip(updates.bounds[:-1], updates.bounds[1:])):
             delta = np.zeros(self.n_strata << (2 * self.lg), np.int64)
             np.add.at(delta, self._cells(a, b, updates.x_row[first:end], updates.y_row[first:end]), updates.sign[first:end])
@@ -106,12 +106,13 @@ class MovedRows:
         return out
 
     def _cells(self, a: int, b: int, x_row: Any, y_row: Any) -> Int:
-        return (self.x_LT[a][x_row].astype(np.int64) << self.lg) | self.y_LT[b][y_row]
+        return np.asarray((self.x_LT[a][x_row].astype(np.int64) << self.lg) | self.y_LT[b][y_row], np.int64)
 
     def _active(self, flat: Int, a: int, b: int) -> Int:
         return flat.reshape(self.n_strata, 1 << self.lg, 1 << self.lg)[:, : self.n_experts[a], : self.n_experts[b]]
 
-    def _table(self, a: int, b: int, source: Source) -> Int:
+    def table(self, a: int, b: int, source: Source) -> Int:
+        """Counts [S, X, Y] of two layers under a source map."""
         return self._active(np.bincount(self._cells(a, b, slice(None), source), minlength=self.n_strata << (2 * self.lg)), a, b)
 
 
@@ -234,10 +235,10 @@ class RoutedDocuments:
         """The kept rows [T] and the documents that have any."""
         lengths = np.bincount(self.document[kept], minlength=len(self.keys))
         some = lengths > 0
+        position, token_id = (None if column is None else np.asarray(column)[kept] for column in (self.position, self.token_id))
         return RoutedDocuments(
-            [np.asarray(first)[kept] for first in self.first_L], self.n_experts, np.concatenate([[0], np.cumsum(lengths[some])]), self.keys[some],
-            *(None if column is None else np.asarray(column)[kept] for column in (self.position, self.token_id)),
-            None if self.group is None else np.asarray(self.group)[some])
+            [np.asarray(first)[kept] for first in self.first_L], self.n_experts, np.concatenate([[0], np.cumsum(lengths[some])]),
+            self.keys[some], position, token_id, None if self.group is None else np.asarray(self.group)[some])
 
 
 def seeded(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:

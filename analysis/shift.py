@@ -77,7 +77,7 @@ class ShiftNull:
     @property
     def excess(self) -> Float:
         """I - mean over shifts of I [P], bits: coupling token by token beyond the documents' composition. May be negative."""
-        return self.observed - self.null.mean(axis=0)
+        return np.asarray(self.observed - self.null.mean(axis=0), np.float64)
 
     @property
     def z(self) -> Float:
@@ -102,10 +102,9 @@ class ShiftNull:
         if np.isnan(self.excess[i]):
             return Estimate.undefined(f"{NO_DATA}: no document of {SHORTEST_DOCUMENT} tokens has both choices", unit="bits", n_units=self.n_documents)
         known = self.interval is not None and not np.isnan(self.interval.se[i])
-        value, se, ends = float(self.excess[i]), None, (None, None)
-        if known and self.interval is not None:
-            value, se, ends = float(self.interval.value[i]), float(self.interval.se[i]), (float(self.interval.low[i]), float(self.interval.high[i]))
-        return Estimate(value, *ends, "bits", "document", self.n_documents, "group jackknife minus circular shift" if known else "plug-in",
+        value, se, first, last = (float(x[i]) for x in (self.interval.value, self.interval.se, self.interval.low, self.interval.high)
+                                  ) if known and self.interval is not None else (float(self.excess[i]), None, None, None)
+        return Estimate(value, first, last, "bits", "document", self.n_documents, "group jackknife minus circular shift" if known else "plug-in",
                         self.level, plug_in=float(self.excess[i]), se=se, n=self.n_tokens, n_of="token", null=float(self.null[:, i].mean()),
                         null_low=float(low), null_high=float(high), p=None if np.isnan(p) else float(p))
 
@@ -119,7 +118,7 @@ def shifted_information(documents: RoutedDocuments, pairs: ArrayLike, plan: Shif
     laid about the excess over all draws. Source: metrics specification 3.3.
     """
     chosen, total = np.asarray(pairs, np.int64).reshape(-1, 2), int(documents.starts[-1])
-    if len(chosen) and not (0 <= chosen.min() and chosen.max() < len(documents.first_L)):
+    if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(documents.first_L)):
         raise ValueError(f"layer pairs must lie within 0..{len(documents.first_L) - 1}")
     if (plan.drop_first or plan.bands) and documents.position is None:
         raise ValueError("drop_first and bands need the position of each token; pass RoutedDocuments(position=...)")
@@ -153,7 +152,7 @@ def draw_shifts(lengths: Int, keys: NDArray[np.uint64], draw: int) -> Int:
     with np.errstate(over="ignore"):
         random = mix(keys + np.uint64(draw))
     least = np.minimum(16, lengths // 4)
-    return least + (random % (lengths - 2 * least + 1).astype(np.uint64)).astype(np.int64)
+    return np.asarray(least + (random % (lengths - 2 * least + 1).astype(np.uint64)).astype(np.int64), np.int64)
 
 
 def shifted(y: ArrayLike, starts: ArrayLike, shifts: ArrayLike) -> NDArray[np.generic]:
@@ -170,7 +169,7 @@ def shift_source(starts: Int, shifts: Int, backend: Backend) -> Source:
     lengths = np.diff(starts)
     place = np.arange(int(starts[-1])) - np.repeat(starts[:-1], lengths)
     moved = (place - np.repeat(shifts, lengths)) % np.repeat(lengths, lengths)
-    return (np.repeat(starts[:-1], lengths) + moved).astype(np.uint32)
+    return np.asarray(np.repeat(starts[:-1], lengths) + moved, np.uint32)
 
 
 def shift_sources(documents: RoutedDocuments, seed: int, backend: Backend) -> Callable[[int], Source]:

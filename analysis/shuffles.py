@@ -51,7 +51,7 @@ class ShuffleNull:
     @property
     def mean(self) -> Float:
         """Mean over shuffles [P]; for within = () it is about the plug-in bias, which may be printed."""
-        return self.null.mean(axis=0)
+        return np.asarray(self.null.mean(axis=0), np.float64)
 
     @property
     def excess(self) -> Float:
