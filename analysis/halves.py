@@ -46,21 +46,24 @@ class RouterRows:
     largest_deviation: float
 
 
-def of_probabilities(probabilities: ArrayLike, *, any_sum: bool = False, backend: Backend | None = None) -> RouterRows:
+def of_probabilities(
+    probabilities: ArrayLike, *, any_sum: bool = False, backend: Backend | None = None, first_row: int = 0
+) -> RouterRows:
     """H = -sum p ln p of rows [..., E], renormalised: float16, bfloat16 as uint16 patterns, float32 or float64.
 
     any_sum: the source declares renormalised top-k weights or sigmoid scores, so rows may sum to anything above 0; else a row whose sum
     is further than 2e-3 (bfloat16: 2**-8, its own rounding) from 1 is refused. 16-bit rows: error below 1e-6 nats against float64 on
-    the same values. ValueError names the row of a value below 0 (16-bit: outside [0, 1]) or of a sum refused.
+    the same values. ValueError names the row of a value below 0 (16-bit: outside [0, 1]) or of a sum refused,
+    counted from first_row.
     """
     rows, shape = _rows(probabilities, "probabilities")
     if rows.dtype in (np.float16, np.uint16):
-        half = half_probabilities(rows, whole=True, any_sum=any_sum, backend=backend)
+        half = half_probabilities(rows, whole=True, any_sum=any_sum, backend=backend, first_row=first_row)
         parts, first = (half.entropy, half.sums[2] / SQUARE_ONE / half.total**2, half.largest / half.total), half.first
         deviation = half.deviation
     else:
-        total, h, squares, largest, first = _wide_sums(rows)
-        deviation = deviation_of(total, np.inf if any_sum else LARGEST_DEVIATION)
+        total, h, squares, largest, first = _wide_sums(rows, first_row)
+        deviation = deviation_of(total, np.inf if any_sum else LARGEST_DEVIATION, first_row)
         parts = (np.maximum(np.log(total) + h / total, 0.0), squares / total**2, largest / total)
     entropy, simpson, confidence = (part.reshape(shape) for part in parts)
     return RouterRows(entropy, simpson, confidence, first.reshape(shape), deviation)
@@ -119,7 +122,9 @@ class HalfRows:
         return -self.top & (PATTERNS - 1)
 
 
-def half_probabilities(rows: NDArray[Any], *, whole: bool, any_sum: bool = False, backend: Backend | None = None) -> HalfRows:
+def half_probabilities(
+    rows: NDArray[Any], *, whole: bool, any_sum: bool = False, backend: Backend | None = None, first_row: int = 0
+) -> HalfRows:
     """Sums and entropies of float16 or bfloat16 rows [N, E]. ValueError as `of_probabilities`."""
     codes, is_float16 = codes_of(rows), rows.dtype == np.float16
     held = len(codes) if whole or any_sum else min(len(codes), HELD_ROWS)
@@ -127,25 +132,31 @@ def half_probabilities(rows: NDArray[Any], *, whole: bool, any_sum: bool = False
     kernel = _kernel("probability_rows", codes.size, backend) or _probability_rows
     least, most, largest = kernel(codes, probability_terms(is_float16), whole, sums, top, entropy)
     deviation = max(1 - least / P_ONE, most / P_ONE - 1) if len(codes) else 0.0
-    allowed = np.inf if any_sum else LARGEST_DEVIATION if is_float16 else BFLOAT16_DEVIATION
+    allowed = np.inf if any_sum else largest_deviation(is_float16)
     if largest > one_pattern(is_float16) << 16 or least <= 0 or deviation > allowed:
-        _refuse(values(is_float16), codes, allowed)
+        refuse(codes, is_float16, allowed, first_row)
     if any_sum:
         total = sums[0] / P_ONE
         entropy = np.maximum(np.log(total) + sums[1] / H_ONE / total, 0.0)
     return HalfRows(sums, top, entropy, is_float16, deviation)
 
 
-def _refuse(value: Float, codes: Codes, allowed: float) -> None:
-    """ValueError for the first row that has no entropy; value: of every pattern."""
-    step = max(1, BLOCK_VALUES // codes.shape[1])
-    for start in range(0, len(codes), step):
-        p = value[codes[start : start + step]]
+def largest_deviation(is_float16: bool) -> float:
+    """Deviation from 1 up to which a row's sum is rounding."""
+    return LARGEST_DEVIATION if is_float16 else BFLOAT16_DEVIATION
+
+
+def refuse(codes: Codes, is_float16: bool, allowed: float, start: int = 0) -> None:
+    """ValueError for the first row that is no distribution, if any; start: number of the first row."""
+    value, terms, step = values(is_float16), probability_terms(is_float16), max(1, BLOCK_VALUES // codes.shape[1])
+    for first in range(0, len(codes), step):
+        part = codes[first : first + step]
+        p = value[part]
         bad = ~((p >= 0) & (p <= 1)).all(axis=1)
         if bad.any():
-            raise ValueError(f"probabilities: a value of row {start + int(bad.argmax())} is outside [0, 1] or not a number; "
+            raise ValueError(f"probabilities: a value of row {start + first + int(bad.argmax())} is outside [0, 1] or not a number; "
                              "collect this row again, or give logits to of_logits")
-        deviation_of(p.sum(axis=1), allowed, start)
+        deviation_of((terms[part] & 0xFFFFFFFF).sum(axis=1) / P_ONE, allowed, start + first)
 
 
 def deviation_of(total: Float, allowed: float, start: int = 0) -> float:
@@ -233,11 +244,11 @@ def _rows(given: ArrayLike, name: str) -> tuple[NDArray[Any], tuple[int, ...]]:
     return rows.reshape(-1, rows.shape[-1]), rows.shape[:-1]
 
 
-def _wide_sums(rows: NDArray[Any]) -> tuple[Float, Float, Float, Float, Int]:
+def _wide_sums(rows: NDArray[Any], first_row: int) -> tuple[Float, Float, Float, Float, Int]:
     p = rows.astype(np.float64)
     fine = (p >= 0) & np.isfinite(p)
     if not fine.all():
-        row = int(np.flatnonzero(~fine.all(axis=1))[0])
+        row = first_row + int(np.flatnonzero(~fine.all(axis=1))[0])
         raise ValueError(f"probabilities: a value of row {row} is below 0 or not a number; collect this row again, or give logits to of_logits")
     h = -p * np.log(p, where=p > 0, out=np.zeros_like(p))
     return p.sum(axis=1), h.sum(axis=1), (p * p).sum(axis=1), p.max(axis=1), p.argmax(axis=1)
