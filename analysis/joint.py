@@ -22,6 +22,7 @@ CHUNK_ROWS = 2**31  # rows counted in 32 bits: a cell grows by one a row at most
 NUMPY_ROWS = 2**16  # rows at once by numpy, whose 64-bit indices then stay in cache
 FEW_ROWS = 8  # cells an increment beyond which numpy does better to find cells one by one than to go through whole tables
 MOST_SETS = 2**63 - 1
+WIDTHS = (np.uint16, np.uint32, np.int64)  # of a table's cells
 
 
 class Symbols(NamedTuple):
@@ -172,6 +173,11 @@ def _in_chunks(x: Symbols, y: Symbols, backend: Backend) -> Int:
 def segment_table(n_segments: int, n_x: int, n_y: int, dtype: Any) -> NDArray[Any]:
     """Zeros [G, X, Y padded to a power of 2], as add_segments wants them."""
     return np.zeros((n_segments, n_x, 1 << _bits(n_y)), dtype)
+
+
+def widened(tables: NDArray[Any], most: int) -> NDArray[Any]:
+    """The tables, as narrow as WIDTHS has it for cells of up to `most` (the rows of the largest segment): small ones stay in cache."""
+    return tables.astype(next(width for width in WIDTHS if most <= np.iinfo(width).max), copy=False)
 
 
 def add_segments(x: Symbols, y: Symbols, bounds: Int, tables: NDArray[Any], backend: Backend) -> None:

@@ -91,14 +91,13 @@ def _blocks(starts: Int, group: Int | None, out: Int, bytes_a_row: int) -> Itera
     of = np.zeros(len(length), np.int64) if group is None else group
     order = np.lexsort((-length, of))
     order = order[length[order] > 0]
+    of, length, first = of[order], length[order], starts[:-1][order]
     begin = 0
     while begin < len(order):
-        longest = int(length[order[begin]])
-        same = of[order[begin:]] == of[order[begin]]
-        near = length[order[begin:]] * PADDING >= longest
-        n = min(int(np.argmin(np.r_[same & near, False])), max(1, BLOCK_CELLS // (longest * bytes_a_row)))
-        members = order[begin : begin + n]
+        longest = int(length[begin])
+        same = begin + int(np.searchsorted(of[begin:], of[begin], side="right"))
+        near = begin + int(np.searchsorted(-length[begin:same] * PADDING, -longest, side="right"))
+        end = min(near, begin + max(1, BLOCK_CELLS // (longest * bytes_a_row)))
         place = np.arange(longest)[:, None]
-        outside = place >= length[members]
-        yield out[int(of[members[0]])], np.minimum(starts[members] + place, starts[-1] - 1), outside
-        begin += n
+        yield out[int(of[begin])], np.minimum(first[begin:end] + place, starts[-1] - 1), place >= length[begin:end]
+        begin = end

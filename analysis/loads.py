@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.estimation import Groups
-from analysis.joint import COMPILED_FROM, Symbols, add_segments, segment_table, symbols, twin
+from analysis.joint import COMPILED_FROM, WIDTHS, Symbols, add_segments, segment_table, symbols, twin, widened
 from analysis.kernels import Backend, Int, choose_backend, numba_loaded
 from analysis.planes import Deal, Planes, buffered, grouped_rows, id_batches
 from analysis.resampling import jackknife_groups
@@ -206,17 +206,17 @@ def _add_loads(ids: NDArray[Any], starts: Int, unit: Int, counts: Int, backend: 
 
 @dataclass(frozen=True)
 class TypeLoads:
-    """Choices of chosen token types by jackknife group: per layer int64 [G, E, V]; n: occurrences [G, V]; types: [V]."""
+    """Choices of chosen token types by jackknife group: per layer unsigned [G, E, V]; n: occurrences int64 [G, V]; types: [V]."""
 
     layers: tuple[LayerMeta, ...]
     types: Int
     n: Int
-    counts: tuple[Int, ...]
+    counts: tuple[NDArray[Any], ...]
     deal: Deal
 
     def groups(self, layer: int) -> Groups:
-        """Counts [G, E, V] of a layer, with the strata of the deal."""
-        return Groups((self.counts[layer],), len(self.deal.documents), self.deal.stratum)
+        """Counts int64 [G, E, V] of a layer."""
+        return Groups((self.counts[layer].astype(np.int64),), len(self.deal.documents), self.deal.stratum)
 
 
 def type_loads(
@@ -230,7 +230,7 @@ def type_loads(
     column = _columns(types, trace.meta.vocabulary_size)
     metas, n_types = trace.meta.layers, len(types)
     deal = Deal.of(trace.documents, split, salt, max_groups)
-    tables = [segment_table(deal.n_groups, layer.n_experts, n_types + 1, np.int64) for layer in metas]
+    tables = [segment_table(deal.n_groups, layer.n_experts, n_types + 1, WIDTHS[0]) for layer in metas]
     n, work = np.zeros((deal.n_groups, n_types + 1), np.int64), 0
     parts = (Planes.of(batch, metas) for batch in id_batches(trace, split, range(len(metas))))
     for part in buffered(parts, TYPE_ROWS):
@@ -239,10 +239,11 @@ def type_loads(
         bounds, rows = np.r_[0, np.cumsum(kept)][bounds], rows[kept]
         y = Symbols(column[part.types[rows]][None], n_types, True)
         np.add.at(n, (np.repeat(np.arange(deal.n_groups), np.diff(bounds)), y.ids[0]), 1)
-        for layer, ids, table in zip(metas, part.ids, tables):
+        for index, (layer, ids) in enumerate(zip(metas, part.ids)):
             x = symbols((ids[:1] if first_only else ids)[:, rows], layer.n_experts)
             work += x.ids.size
-            add_segments(x, y, bounds, table, backend or choose_backend(work, 0 if numba_loaded() else COMPILED_FROM))
+            tables[index] = widened(tables[index], int(n.sum(axis=1).max()))
+            add_segments(x, y, bounds, tables[index], backend or choose_backend(work, 0 if numba_loaded() else COMPILED_FROM))
     return TypeLoads(metas, np.asarray(types, np.int64), n[:, :n_types], tuple(table[:, :, :n_types] for table in tables), deal)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.estimation import Groups
 from analysis.gates import UNDERSAMPLED
-from analysis.joint import COMPILED_FROM, Symbols, add_segments, segment_table, set_codes, symbols, twin
+from analysis.joint import COMPILED_FROM, WIDTHS, Symbols, add_segments, segment_table, set_codes, symbols, twin, widened
 from analysis.kernels import Backend, Int, choose_backend, numba_loaded
 from analysis.planes import Deal, Planes, buffered, grouped_rows, id_batches
 from analysis.threads import each
@@ -28,7 +28,6 @@ TABLE_BYTES = 2**28  # tables of the pairs counted in one pass over the trace (2
 HELD_BYTES = 2**30  # tables that accumulate_pairs may hold at once
 BUFFER_BYTES, BUFFER_ROWS = 2**25, 2**21  # rows put in group order at once: the more, the longer a group's table stays in cache
 MOST_SETS = 2**16  # observed sets of one layer, and cells of a table of sets that has too few tokens
-WIDTHS = (np.uint16, np.uint32, np.int64)  # of a table's cells, by the rows of its largest group
 
 
 @dataclass(frozen=True)
@@ -196,12 +195,11 @@ def _count(trace: RoutingTrace, counts: PairCounts, pairs: list[Pair], backend: 
     rows_G = np.zeros(counts.deal.n_groups, np.int64)
     for rows in _grouped(trace, counts, tuple(sorted(slots)), backend):
         rows_G += np.diff(rows.bounds)
-        width = next(w for w in WIDTHS if int(rows_G.max()) <= np.iinfo(w).max)
+        most = int(rows_G.max())
         chosen = backend or choose_backend(int(rows_G.sum()) * increments_a_row, 0 if numba_loaded() else COMPILED_FROM)
 
-        def add(pair: Pair, rows: _Grouped = rows, width: Any = width, chosen: Backend = chosen) -> None:
-            if counts.tables[pair].dtype != width:
-                counts.tables[pair] = counts.tables[pair].astype(width)
+        def add(pair: Pair, rows: _Grouped = rows, most: int = most, chosen: Backend = chosen) -> None:
+            counts.tables[pair] = widened(counts.tables[pair], most)
             add_segments(rows.early[pair[0]], rows.late[pair[1]], rows.bounds, counts.tables[pair], chosen)
 
         each(add, pairs, threads)

@@ -3,6 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from analysis import joint
 from analysis import pair_counts as module
 from analysis.arithmetic import mutual_information_bits
 from analysis.counts import CountPlan, Units
@@ -129,7 +130,8 @@ def test_cells_widen_before_they_overflow(backend, monkeypatch):
     long = uneven_trace(4, n_documents=9, longest=200)
     plan = PairPlan("test", "0", ((3, 3), (0, 1)), 1)
     expected = accumulate_pairs(long, plan, backend)
-    monkeypatch.setattr(module, "WIDTHS", (np.uint8, np.uint16, np.int64))
+    monkeypatch.setattr(joint, "WIDTHS", (np.uint8, np.uint16, np.int64))
+    monkeypatch.setattr(module, "WIDTHS", (np.uint8,))
     monkeypatch.setattr(module, "BUFFER_ROWS", 100)
     found = accumulate_pairs(long, plan, backend)
     assert found.n_rows > 255 and found.tables[3, 3].dtype == np.uint16
