@@ -140,6 +140,9 @@ def consecutive_rank_counts(ids_TK: NDArray[np.integer], n_experts: int) -> NDAr
     ids = np.asarray(ids_TK)
     if ids.size and (ids.min() < -1 or ids.max() >= n_experts):
         raise ValueError(f"expert ids from {ids.min()} to {ids.max()}: ids go from 0 to {n_experts - 1}, -1 for a dropped slot")
+    ordered = np.sort(ids, axis=1)
+    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
+        raise ValueError("an expert twice in one top-k: collect the trace again")
     out = np.zeros((n_experts, n_experts), np.int64)
     for slot in range(ids.shape[1] - 1):
         one, other = ids[:, slot].astype(np.int64), ids[:, slot + 1].astype(np.int64)

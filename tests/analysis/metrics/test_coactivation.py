@@ -177,5 +177,7 @@ def test_consecutive_ranks_miss_most_pairs() -> None:
 
 def test_consecutive_ranks_skip_dropped_slots_and_refuse_foreign_ids() -> None:
     np.testing.assert_array_equal(consecutive_rank_counts(np.array([[0, -1], [1, 0]]), 2), [[2, 1], [1, 1]])
+    with pytest.raises(ValueError, match="twice in one top-k"):
+        consecutive_rank_counts(np.array([[0, 1, 0]]), 2)
     with pytest.raises(ValueError, match="ids go from 0 to 3"):
         consecutive_rank_counts(np.array([[0, 4]]), 4)
