@@ -1,13 +1,12 @@
 """Documents that carry a domain each: their tables, groups, folds and replicates, and the estimates made of them.
 
-N document, D domain, E expert, L layer, C column (the experts of all layers side by side), B replicate, F fold, G jackknife group, S moment.
+N document, D domain, E expert, L layer, B replicate, F fold, G jackknife group, S moment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -69,10 +68,13 @@ class DomainDocuments:
         source = None if self.source is None else self.source[rows]
         return DomainDocuments(tuple(counts[rows] for counts in self.layers), self.domain[rows], self.n_domains, source)
 
-    @cached_property
-    def columns(self) -> Int:
-        """All layers side by side [N, C]."""
-        return np.concatenate(self.layers, axis=1)
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """Documents with a selection at some layer [N]."""
+        out = np.zeros(len(self.domain), bool)
+        for counts_NE in self.layers:
+            out |= counts_NE.any(axis=1)
+        return out
 
     @property
     def per_domain(self) -> list[int]:

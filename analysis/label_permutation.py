@@ -23,10 +23,11 @@ EXACT_FLOAT32 = 2**24  # integers up to here add exactly in float32
 Statistic = Callable[[Float], Float]  # tables [B, D, C] -> [B, M]
 
 
-def in_own_order(documents: DomainDocuments) -> DomainDocuments:
-    """The documents sorted by what they hold, domains and sources renumbered likewise: draws then depend on no order and on no label.
+def in_own_order(documents: DomainDocuments) -> tuple[DomainDocuments, Int]:
+    """Labels and sources (no layers) of the documents sorted by what they hold, and the order [N]: draws depend on no order and no label.
 
-    The key of a document adds up a hash of (count, the expert's total) over experts, hence is the same under any relabelling.
+    The key of a document adds up a hash of (count, the expert's total) over experts, hence is the same under any relabelling; domains and
+    sources are numbered by the keys of their documents.
     """
     key = np.zeros(len(documents.domain), np.uint64)
     with np.errstate(over="ignore"):
@@ -34,13 +35,12 @@ def in_own_order(documents: DomainDocuments) -> DomainDocuments:
             total = mix(counts.sum(axis=0).astype(np.uint64))
             for start in range(0, len(counts), 4096):
                 key[start : start + 4096] += mix(mix(counts[start : start + 4096].astype(np.uint64) ^ total) + np.uint64(number)).sum(axis=1)
-        domain = _renumbered(documents.domain, mix(key), documents.n_domains)
-        source = None
+        domain, source = _renumbered(documents.domain, mix(key), documents.n_domains), None
         if documents.source is not None:
             values, number_of = np.unique(documents.source, return_inverse=True)
             source = _renumbered(number_of, mix(key ^ np.uint64(1)), len(values))
     order = np.lexsort((key, domain, np.zeros_like(domain) if source is None else source))
-    return DomainDocuments(documents.layers, domain, documents.n_domains, source).take(order)
+    return DomainDocuments((), domain, documents.n_domains, source).take(order), order
 
 
 def _renumbered(label: Int, key: NDArray[np.uint64], n: int) -> Int:
@@ -144,11 +144,13 @@ def label_null(documents: DomainDocuments, statistic: Statistic, rng: np.random.
     statistic: tables [B, D, C] -> [B, M], not a function of how domains are numbered. A draw within 1e-9 of the observed value counts as
     reaching it. keep: hold the null [B, M], for maxT.
     """
-    own = in_own_order(documents)
-    counts = own.columns.astype(np.float32 if int(own.columns.sum()) < EXACT_FLOAT32 else np.float64)
+    own, order = in_own_order(documents)
+    total = np.concatenate([counts.sum(axis=0) for counts in documents.layers]).astype(np.float64)
+    counts = np.empty((len(order), len(total)), np.float32 if total.max(initial=0) < EXACT_FLOAT32 else np.float64)
+    for first, layer in zip(np.cumsum([0] + [layer.shape[1] for layer in documents.layers]), documents.layers):
+        counts[:, first : first + layer.shape[1]] = layer[order]
     exact = arrangements(own) <= exact_limit
     at_once = max(1, CELLS_AT_ONCE // max(1, own.n_domains * max(counts.shape)))
-    total = own.columns.sum(axis=0).astype(np.float64)
     observed = statistic(_tables(own.domain[None], counts, total, own.n_domains))[0]
     edge = observed - 1e-9 * np.abs(observed)
     reached, kept, n_seen = np.zeros(observed.shape, np.int64), [], 0

@@ -236,7 +236,7 @@ def association_null(documents: DomainDocuments, rng: np.random.Generator, *, n_
     """
     widths = [counts.shape[1] for counts in documents.layers]
     member = np.repeat(np.arange(len(widths)), widths)[:, None] == np.arange(len(widths))
-    total_C = documents.columns.sum(axis=0).astype(np.float64)
+    total_C = np.concatenate([counts.sum(axis=0) for counts in documents.layers]).astype(np.float64)
     column_CL, total_L = divide(member, np.where(total_C > 0, total_C, np.inf)[:, None]), total_C @ member
 
     def statistic(tables_BDC: Float) -> Float:
@@ -264,7 +264,7 @@ def association_tests(
     Untestable, with the reason: a domain of one document, 1 / #arrangements > alpha, every source of one domain, one active expert, a domain
     missing at the layer. Where swapping domains of the same sizes leaves no p at alpha or below, the p stays and carries a gate.
     """
-    kept = documents.take(documents.columns.sum(axis=1) > 0)
+    kept = documents.take(documents.used)
     reason = untestable(kept, alpha)
     null = None if reason else association_null(kept, rng, n_draws=n_draws)
     return tuple(_at_layer(kept, layer, null, reason, alpha) for layer in range(len(kept.layers)))
