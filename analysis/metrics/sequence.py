@@ -2,7 +2,8 @@
 
 E expert, T token, D document, R null draw, M size of an overlap. transitions_EE: pairs of tokens g apart inside one document, by the first
 choice of the earlier (row) and of the later token (column), [..., E, E]; pairs never cross documents. Any split of the pairs, such as
-whether the next token has the same type (repeats of a type inflate stickiness), is one more leading axis of the tables. Tables: analysis.joint.transition_counts; for sets analysis.lags and analysis.lag_tables.
+whether the next token has the same type (repeats of a type inflate stickiness), is one more leading axis of the tables.
+Tables come from analysis.joint.transition_counts, for sets of experts from analysis.lags and analysis.lag_tables.
 """
 
 from __future__ import annotations
