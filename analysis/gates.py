@@ -37,10 +37,14 @@ def active(counts: ArrayLike) -> int:
     return int(np.count_nonzero(np.asarray(counts)))
 
 
-def undersampled(joint: ArrayLike, per_cell: int = TOKENS_PER_CELL) -> str | None:
-    """`undersampled` with its numbers where N < per_cell x Kx x Ky (active symbols of each margin), else None."""
+def undersampled(joint: ArrayLike, per_cell: int = TOKENS_PER_CELL, n_tokens: int | None = None) -> str | None:
+    """`undersampled` with its numbers where N < per_cell x Kx x Ky (active symbols of each margin), else None.
+
+    n_tokens: N, where the table counts more than one cell per token (all slot pairs of a top-k).
+    """
     n = np.asarray(joint, np.float64)
-    kx, ky, total = active(n.sum(axis=-1)), active(n.sum(axis=-2)), int(n.sum())
+    kx, ky = active(n.sum(axis=-1)), active(n.sum(axis=-2))
+    total = int(n.sum()) if n_tokens is None else n_tokens
     if total == 0:
         return f"{NO_DATA}: no token has both choices"
     if total < per_cell * kx * ky:

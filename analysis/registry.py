@@ -74,7 +74,7 @@ def find(id: str) -> Metric:
 
     register = every()
     if id not in register:
-        near = ", ".join(get_close_matches(id, register, n=3)) or "`assay list metrics` shows them"
+        near = ", ".join(get_close_matches(id, register, n=3)) or "`assay metrics` shows them"
         raise KeyError(f"no metric {id!r}; did you mean: {near}")
     return register[id]
 

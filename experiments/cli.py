@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 # flag -> the declaration's key that it sets; the flags are the seeds' names for them
@@ -71,6 +71,16 @@ def parser() -> argparse.ArgumentParser:
     for flag in ("--revision", "--dtype", "--quantize", "--device"):
         doctor.add_argument(flag, default=None)
 
+    measure = commands.add_parser("measure", help="every number that a trace gives: value, interval, null, or the reason why there is none")
+    measure.add_argument("trace", help="run (directory or name), trace directory, or ESFT .npz")
+    measure.add_argument("--split", default="test", help="documents to describe: train, calibration or test")
+    measure.add_argument("--only", action="append", choices=("usage", "domains", "layers", "sequence"), help="a section (all, if not given)")
+    measure.add_argument("--seed", type=int, default=0, help="of every random draw")
+    measure.add_argument("--shifts", type=int, default=199, help="circular shifts behind each null (999 for a judged family)")
+    measure.add_argument("--out", metavar="FILE", help="write the rows as .csv or .json")
+    metrics = commands.add_parser("metrics", help="every metric: definition, unit, interval, when it is undefined, source")
+    metrics.add_argument("id", nargs="?", help="one metric in full")
+
     ui = commands.add_parser("ui", help="the MLflow page of the runs")
     ui.add_argument("--port", type=int, default=5000)
     return top
@@ -104,30 +114,25 @@ def dispatch(arguments: argparse.Namespace) -> int:
     """Carry out one command and return its exit status."""
     from experiments import commands
 
-    match arguments.command:
-        case "run":
-            from experiments.declaration import choose_profile
+    plain: dict[str, Callable[[], int]] = {
+        "resume": lambda: commands.resume(root(), arguments.run),
+        "report": lambda: commands.report(root(), arguments.run),
+        "publish": lambda: commands.publish(root(), arguments.run),
+        "corpus": lambda: commands.corpus(root(), arguments.experiment, arguments.profile or "quick", arguments.overrides, arguments.create_splits),
+        "list": lambda: commands.show(root()),
+        "check": commands.check,
+        "register": lambda: commands.register(root(), arguments.hypothesis),
+        "doctor": lambda: commands.doctor(arguments),
+        "measure": lambda: commands.measure(root(), arguments),
+        "metrics": lambda: commands.metrics(arguments.id),
+        "ui": lambda: commands.ui(root(), arguments.port),
+    }
+    if arguments.command in plain:
+        return plain[arguments.command]()
+    from experiments.declaration import choose_profile
 
-            profile = choose_profile(arguments.profile, arguments.model)
-            return commands.run(root(), arguments.experiment, profile, overrides_of(arguments), new=arguments.new)
-        case "resume":
-            return commands.resume(root(), arguments.run)
-        case "report":
-            return commands.report(root(), arguments.run)
-        case "publish":
-            return commands.publish(root(), arguments.run)
-        case "corpus":
-            return commands.corpus(root(), arguments.experiment, arguments.profile or "quick", arguments.overrides, arguments.create_splits)
-        case "list":
-            return commands.show(root())
-        case "check":
-            return commands.check()
-        case "register":
-            return commands.register(root(), arguments.hypothesis)
-        case "doctor":
-            return commands.doctor(arguments)
-        case _:
-            return commands.ui(root(), arguments.port)
+    profile = choose_profile(arguments.profile, arguments.model)
+    return commands.run(root(), arguments.experiment, profile, overrides_of(arguments), new=arguments.new)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -155,6 +155,45 @@ def doctor(arguments: argparse.Namespace) -> int:
     return 0 if diagnosis.ok else 1
 
 
+def measure(root: Path, arguments: argparse.Namespace) -> int:
+    """Print every number that a trace gives, and write them if asked."""
+    from analysis.survey import SECTIONS, SurveyPlan
+    from experiments import measuring
+
+    given = Path(arguments.trace)
+    path = given if given.exists() else root / arguments.trace
+    out = None if arguments.out is None else measuring.destination(Path(arguments.out))
+    plan = SurveyPlan(split=arguments.split, seed=arguments.seed, n_shifts=arguments.shifts, sections=tuple(arguments.only or SECTIONS))
+    rows = []
+    for row in measuring.rows_of(measuring.open_trace(path), plan):
+        rows.append(row)
+        print(measuring.line(row), flush=True)
+    if out is not None:
+        measuring.written(rows, out)
+        print(f"{len(rows)} rows written to {out}")
+    return 0
+
+
+def metrics(name: str | None) -> int:
+    """List the metrics, or tell one in full."""
+    from analysis.registry import find
+    from experiments.measuring import catalogue
+
+    if name is None:
+        for one in catalogue():
+            print(f"{one['id']:<30} {one['unit']:<22} {one['definition']}")
+        return 0
+    try:
+        metric = find(name)
+    except KeyError as error:
+        raise CommandError(str(error.args[0])) from None
+    fields = next(one for one in catalogue() if one["id"] == name)
+    print((metric.function.__doc__ or "").strip())
+    for key in ("unit", "interval", "undefined", "seed", "source"):
+        print(f"{key:<10} {fields[key]}")
+    return 0
+
+
 def ui(root: Path, port: int) -> int:
     """Open the MLflow page over the runs under `root`."""
     from experiments.interface import serve

@@ -26,12 +26,16 @@ DIRECTED = ("u", "mi_slot_average_ratio")  # X to Y is another number than Y to 
 
 @dataclass(frozen=True)
 class LayerPair:
-    """Tables of one pair by group of documents; first, second: numbers of the MoE layers; drop_rate: tokens left out pairwise."""
+    """Tables of one pair by group of documents; first, second: numbers of the MoE layers; drop_rate: tokens left out pairwise.
+
+    n_tokens: behind the tables, where these count several cells per token (all slot pairs); None where it is their sum.
+    """
 
     first: int
     second: int
     groups: Groups
     drop_rate: float | None = None
+    n_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,8 @@ def _scan(pair: LayerPair, metric: str) -> _Scanned:
     values = leave_out(pair.groups, find(metric).function)
     table = pair.groups.totals[0]
     whole = find(metric).unit == "bits" and np.issubdtype(np.asarray(pair.groups.tables[0]).dtype, np.integer) and table.sum() > 0
-    reasons = (undersampled(table), few_documents(pair.groups.n_documents), selection_biased(pair.drop_rate))
+    whole &= pair.n_tokens in (None, int(table.sum()))
+    reasons = (undersampled(table, n_tokens=pair.n_tokens), few_documents(pair.groups.n_documents), selection_biased(pair.drop_rate))
     return _Scanned((pair.first, pair.second), values, float(mutual_information(table, "grassberger_G")) if whole else None,
                     pair.drop_rate, next((reason for reason in reasons if reason), None))
 

@@ -118,4 +118,5 @@ def _check(path: Path, columns: dict[str, NDArray[Any]], n_experts: int) -> None
                 row = int(np.flatnonzero(bad)[0])
                 document = int(np.searchsorted(ends, row, side="right"))
                 field = "weight_e4" if "sum" in words else "expert_ids"
-                raise TraceError(f"{path}: field {field}: layer {block}, sequence {document}, token {row - int(ends[document] - lengths[document])}: {words}")
+                token = row - int(ends[document] - lengths[document])
+                raise TraceError(f"{path}: field {field}: layer {block}, sequence {document}, token {token}: {words}")
