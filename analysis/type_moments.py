@@ -167,11 +167,19 @@ def _fixed(reals: NDArray[np.generic]) -> Int:
 
 
 def _moments(n: Int, sums: Int) -> tuple[Float, Float]:
-    """Mean and standard deviation (ddof 1) from sums of values and of the low and high halves of their squares: exact before the division."""
+    """Mean and standard deviation (ddof 1) from sums of values and of the low and high halves of their squares.
+
+    Squares about the mean cancel where a type's rows are alike: their sum is taken exactly, modulo 2^64, where it is below 2^62.
+    """
     mean = np.divide(sums[:, 0] / ONE, n, out=np.full(len(n), np.nan), where=n > 0)
-    std = np.full(len(n), np.nan)
     several = np.flatnonzero(n > 1)
-    count, total, low, high = n[several].astype(object), *(sums[several, column].astype(object) for column in range(3))
-    squared = (count * (low + high * 2**32) - total * total).astype(np.float64)  # n (n - 1) variance, in units of ONE^2, exactly
-    std[several] = np.sqrt(squared / (n[several] * (n[several] - 1.0))) / ONE
+    count, (total, low, high) = n[several], sums[several].T
+    centre = total // count
+    rest = total - count * centre
+    crossed = centre * (total + rest)  # sum (x - centre)^2 = sum x^2 - centre (2 sum x - n centre); wraps around 2^64, as does sum x^2
+    squared = high * 2.0**32 + low - centre * (total + rest).astype(np.float64)
+    small = (low + (high << 32) - crossed).view(np.uint64).astype(np.float64)
+    squared = np.where(squared < 2.0**62, small, squared)
+    std = np.full(len(n), np.nan)
+    std[several] = np.sqrt((squared - rest * (rest / count)) / (count - 1)) / ONE
     return mean, std
