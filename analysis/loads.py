@@ -234,7 +234,8 @@ def type_loads(
     n, work = np.zeros((deal.n_groups, n_types + 1), np.int64), 0
     parts = (Planes.of(batch, metas) for batch in id_batches(trace, split, range(len(metas))))
     for part in buffered(parts, TYPE_ROWS):
-        rows, bounds = grouped_rows(part, deal, split)
+        found, bounds = grouped_rows(part, deal, split)
+        rows = np.arange(len(part)) if found is None else found
         kept = column[part.types[rows]] < n_types
         bounds, rows = np.r_[0, np.cumsum(kept)][bounds], rows[kept]
         y = Symbols(column[part.types[rows]][None], n_types, True)

@@ -242,16 +242,18 @@ def _one_plane(counts: PairCounts, layer: int, ids: NDArray[Any]) -> NDArray[Any
 def _in_groups(part: Planes, counts: PairCounts, layers: tuple[int, ...], backend: Backend | None) -> _Grouped:
     lag = counts.plan.lag
     rows, bounds = grouped_rows(part, counts.deal, counts.plan.split, lag)
-    one_group = counts.deal.n_groups == 1 and not lag
     early, late = {}, {}
     for layer, ids in zip(layers, part.ids):
         n_symbols = len(counts.codes[layer]) if counts.codes else counts.layers[layer].n_experts
-        early[layer] = symbols(ids if one_group else _taken(ids, rows, backend), n_symbols)
-        late[layer] = symbols(_taken(ids, rows + lag, backend), n_symbols) if lag else early[layer]
+        found = symbols(ids, n_symbols)  # the check reads in order, and so brings into cache what is then taken out of order
+        early[layer] = found._replace(ids=_taken(found.ids, rows, backend))
+        late[layer] = found._replace(ids=_taken(found.ids, rows + lag, backend)) if lag and rows is not None else early[layer]
     return _Grouped(early, late, bounds)
 
 
-def _taken(ids: NDArray[Any], rows: Int, backend: Backend | None) -> NDArray[Any]:
+def _taken(ids: NDArray[Any], rows: NDArray[Any] | None, backend: Backend | None) -> NDArray[Any]:
+    if rows is None:
+        return ids
     if backend == "numpy" or not numba_loaded():
         return ids[:, rows]
     out = np.empty((len(ids), len(rows)), ids.dtype)

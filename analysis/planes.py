@@ -203,15 +203,22 @@ def buffered(parts: Iterable[Planes], n_rows: int) -> Iterator[Planes]:
         yield Planes.joined(held)
 
 
-def grouped_rows(part: Planes, deal: Deal, split: str, lag: int = 0) -> tuple[Int, Int]:
-    """Rows in group order, document after document, and where each group begins among them [G + 1]; rows without one `lag` later left out."""
+def grouped_rows(part: Planes, deal: Deal, split: str, lag: int = 0) -> tuple[NDArray[Any] | None, Int]:
+    """Rows in group order, document after document, and where each group begins among them [G + 1]; rows without one `lag` later left out.
+
+    None stands for the rows as they are. TraceError for a document that is not of the split.
+    """
     length = np.maximum(part.lengths - lag, 0)
     group = deal.group[deal.place_of(part.document, split)]
     bounds = np.zeros(deal.n_groups + 1, np.int64)
     np.add.at(bounds, group + 1, length)
+    if deal.n_groups == 1 and not lag:
+        return None, np.cumsum(bounds)
     order = np.argsort(group, kind="stable")
     length = length[order]
-    rows: Int = np.repeat(part.starts[:-1][order] - np.cumsum(length) + length, length) + np.arange(int(length.sum()))
+    narrow = np.int32 if len(part) < 2**31 else np.int64  # half the bytes to read back for every layer
+    rows = np.repeat((part.starts[:-1][order] - np.cumsum(length) + length).astype(narrow), length)
+    rows += np.arange(len(rows), dtype=narrow)
     return rows, np.cumsum(bounds)
 
 

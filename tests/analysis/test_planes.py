@@ -185,3 +185,9 @@ def test_rows_come_group_after_group(lag):
     for g in range(4):
         assert (group[document[rows[bounds[g] : bounds[g + 1]]]] == g).all()
     assert bounds[-1] == len(rows)
+
+
+def test_one_group_leaves_the_rows_as_they_are():
+    found = planes(TRACE, "test")
+    rows, bounds = grouped_rows(found, Deal.of(TRACE.documents, "test", "", 1), "test")
+    assert rows is None and bounds.tolist() == [0, len(found)]
