@@ -71,32 +71,43 @@ def decompose(documents: RoutedDocuments, pairs: ArrayLike, plan: DecompositionP
     rows = MovedRows.of(kept.first_L, kept.n_experts, backend)
     chains = [tuple(chain[:n] for n in range(len(chain) + 1)) for chain in (CHAIN, CHAIN[::-1])]
     sizes = {frozenset(s): s for chain in chains for s in chain}
-    excess = {key: _Excess.of(rows, kept, chosen, within, plan) for key, within in sizes.items()}
+    whole = _Whole(moved_information(rows, chosen, lambda _: rows.identity(), [0])[0], np.zeros((len(chosen), 0)))
+    if kept.group is not None and rows.n_rows:
+        whole = _Whole(whole.value, left_out_information(rows, chosen, identity_moves(kept), [0])[0])
+    excess = {key: _excess(rows, kept, whole, (chosen, within), plan) for key, within in sizes.items()}
     forward, reverse = (_terms([excess[frozenset(s)] for s in chain], [TERM[name] for name in chain[-1]], plan.level) for chain in chains)
     total = _interval(excess[frozenset()], None, plan.level)
     return Decomposition(forward, reverse, total, len(kept.keys), rows.n_rows, left_out)
 
 
 @dataclass(frozen=True, eq=False)
+class _Whole:
+    """Information as observed [P], and without each group [P, G]."""
+
+    value: Float
+    left_out: Float
+
+
+@dataclass(frozen=True, eq=False)
 class _Excess:
-    """J_S over all draws [P], over the interval's draws [P], and without each group [P, G]."""
+    """J_S over all draws [P], over the interval's draws [P], and over these without each group [P, G]."""
 
     value: Float
     few: Float
     left_out: Float
 
-    @classmethod
-    def of(cls, rows: MovedRows, documents: RoutedDocuments, pairs: Int, within: tuple[Within, ...], plan: DecompositionPlan) -> _Excess:
-        strata = arrange(documents, within, plan.seed)
-        observed = moved_information(rows, pairs, lambda _: rows.identity(), [0])[0]
-        null = moved_information(rows, pairs, lambda draw: strata.source(draw, True, rows.backend), range(plan.n_draws), plan.threads)
-        n_few = min(plan.n_draws, plan.n_interval_draws)
-        left_out = np.zeros((len(pairs), 0))
-        if documents.group is not None and rows.n_rows:
-            moves = shuffle_moves(documents, strata, True, rows.backend)
-            whole = left_out_information(rows, pairs, identity_moves(documents), [0])[0]
-            left_out = whole - left_out_information(rows, pairs, moves, range(n_few), plan.threads).mean(axis=0)
-        return cls(observed - null.mean(axis=0), observed - null[:n_few].mean(axis=0), left_out)
+
+def _excess(
+    rows: MovedRows, documents: RoutedDocuments, whole: _Whole, of: tuple[Int, tuple[Within, ...]], plan: DecompositionPlan
+) -> _Excess:
+    pairs, within = of
+    strata = arrange(documents, within, plan.seed)
+    null = moved_information(rows, pairs, lambda draw: strata.source(draw, True, rows.backend), range(plan.n_draws), plan.threads)
+    n_few, left_out = min(plan.n_draws, plan.n_interval_draws), whole.left_out
+    if left_out.shape[1]:
+        moves = shuffle_moves(documents, strata, True, rows.backend)
+        left_out = left_out - left_out_information(rows, pairs, moves, range(n_few), plan.threads).mean(axis=0)
+    return _Excess(whole.value - null.mean(axis=0), whole.value - null[:n_few].mean(axis=0), left_out)
 
 
 def _terms(steps: list[_Excess], names: list[str], level: float) -> Terms:

@@ -22,6 +22,7 @@ from analysis.table_information import FixedLog, information_of_parts, table_par
 
 Source = NDArray[np.uint32]
 MOST_ROWS = 2**32
+MOST_CELLS = 2**28  # 1 GiB of counters
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,8 @@ class MovedRows:
         symbols = max((int(e) + bool((column < 0).any()) for e, column in zip(experts, columns)), default=1)
         lg = max(1, int(np.ceil(np.log2(symbols))))
         n_strata = 1 if strata is None or not len(strata) else int(strata.max()) + 1
+        if n_strata << (2 * lg) > MOST_CELLS:
+            raise ValueError(f"a table of {n_strata} strata x {1 << lg} x {1 << lg} experts has more than {MOST_CELLS} cells; coarsen the experts")
         y = np.empty((len(columns), n_rows), narrow(1 << lg))
         for row, column, e in zip(y, columns, experts):
             row[:] = np.where(column < 0, e, column)
