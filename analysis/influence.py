@@ -110,7 +110,7 @@ def ordered_sum(values: NDArray[np.float64]) -> float:
         return 0.0
     total, rest = 0.0, values
     for _ in range(2):
-        scale = 2.0 ** (62 - frexp(largest)[1] - len(values).bit_length())
+        scale = 2.0 ** min(1000, 62 - frexp(largest)[1] - len(values).bit_length())
         whole = np.rint(rest * scale)
         total += int(whole.astype(np.int64).sum()) / scale
         rest, largest = rest - whole / scale, 1 / scale
