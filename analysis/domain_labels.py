@@ -116,6 +116,8 @@ def document_tables(documents: DomainDocuments, kind: str, layer: int = 0) -> tu
     if kind == "folds_FDE":
         return counts, rank_in_domain(domain) % N_FOLDS * documents.n_domains + domain, N_FOLDS * documents.n_domains
     if kind == "moments_SDE":
+        if len(counts) * float(counts.sum(axis=1).max(initial=0)) ** 2 >= 2.0**63:
+            raise ValueError("the squares of these counts do not fit 64 bits; give counts of selections, not weights in fixed point")
         moments = np.stack([counts, counts**2, counts * counts.sum(axis=1, keepdims=True), np.ones_like(counts)])
         cell = np.arange(len(moments))[:, None] * documents.n_domains + domain
         return moments.reshape(-1, counts.shape[1]), cell.ravel(), len(moments) * documents.n_domains

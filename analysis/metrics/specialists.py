@@ -15,7 +15,7 @@ from analysis.estimate import Estimate
 from analysis.gates import NO_DATA, SELECTION_BIASED
 from analysis.label_permutation import N_DRAWS, label_null, untestable
 from analysis.metrics.specialization import purity_e, specialisation_e
-from analysis.multiplicity import benjamini_hochberg
+from analysis.multiplicity import benjamini_hochberg, holm
 
 SPECIALIST, GENERALIST, UNDETERMINED, UNUSED = "specialist", "generalist", "undetermined", "unused"
 SPECIALIST_ABOVE, GENERALIST_BELOW, FALSE_DISCOVERIES = 0.1, 0.02, 0.05
@@ -129,19 +129,43 @@ def affinity_cells(documents: DomainDocuments, layer: int = 0, *, level: float =
 
     A cell that is empty in some replicate has no p and does not count in the family.
     """
-    from scipy.special import stdtr
-
     kept = documents.at(layer)
     found = domain_estimates("log2_affinity", kept, level=level)
-    stratum = domain_groups(kept).stratum
-    df = 0 if stratum is None else len(stratum) - len(np.unique(stratum))
-    p: list[float | None] = []
-    for one in found.flat:
-        known = one.value is not None and one.se is not None and one.se > 0
-        p.append(float(2 * stdtr(df, -abs(one.value) / one.se)) if known else None)
+    p = _student_p(list(found.flat), kept)
     cells = [(*place, replace(one, p=chance) if chance is not None else one, chance)
              for (place, one), chance in zip(np.ndenumerate(found), p)]
     return tuple(AffinityCell(e, d, one, chance, q) for (e, d, one, chance), q in zip(cells, benjamini_hochberg(p)))
+
+
+@dataclass(frozen=True)
+class EntropyDifference:
+    """H(P(.|first)) - H(P(.|second)) in bits, two-sided Student p, and Holm's p over the pairs of domains."""
+
+    first: int
+    second: int
+    difference: Estimate
+    p: float | None
+    p_adjusted: float | None
+
+
+def entropy_differences(documents: DomainDocuments, layer: int = 0, *, level: float = 0.95) -> tuple[EntropyDifference, ...]:
+    """Difference of usage entropy for every pair of domains, both from the same jackknife groups; Holm over the testable pairs."""
+    kept = documents.at(layer)
+    found = domain_estimates("domain_entropy_difference", kept, level=level)
+    pairs = [(a, b) for a in range(kept.n_domains) for b in range(a + 1, kept.n_domains)]
+    p = _student_p([found[pair] for pair in pairs], kept)
+    return tuple(EntropyDifference(a, b, replace(found[a, b], p=one) if one is not None else found[a, b], one, adjusted)
+                 for (a, b), one, adjusted in zip(pairs, p, holm(p)))
+
+
+def _student_p(found: list[Estimate], documents: DomainDocuments) -> list[float | None]:
+    """Two-sided p against 0 from value and SE of the stratified jackknife; None where there is no SE, or none above 0."""
+    from scipy.special import stdtr
+
+    stratum = domain_groups(documents).stratum
+    df = 0 if stratum is None else len(stratum) - len(np.unique(stratum))
+    known = [one.value is not None and one.se is not None and one.se > 0 and df > 0 for one in found]
+    return [float(2 * stdtr(df, -abs((one.value or 0.0) / (one.se or 1.0)))) if ok else None for one, ok in zip(found, known)]
 
 
 def purity_estimates(documents: DomainDocuments, rng: np.random.Generator, layer: int = 0, *, n_replicates: int = N_REPLICATES,

@@ -60,6 +60,14 @@ def test_tables_are_plain_sums() -> None:
         document_tables(docs, "joint_XY")
 
 
+def test_squares_that_would_overflow_are_refused() -> None:
+    docs = documents()
+    huge = DomainDocuments((docs.layers[0] * 2**33,), docs.domain, 3)
+    assert domain_estimates("mi_E_D", huge).item().value == pytest.approx(domain_estimates("mi_E_D", docs).item().value)
+    with pytest.raises(ValueError, match="64 bits"):
+        domain_estimates("avg_variance", huge)
+
+
 def test_many_documents_of_a_domain_share_groups() -> None:
     docs = documents((120, 7))
     groups = domain_groups(docs)

@@ -15,6 +15,7 @@ from analysis.metrics.specialists import (
     ClassRule,
     affinity_cells,
     classify_experts,
+    entropy_differences,
     purity_baseline,
     purity_estimates,
     purity_of_experts,
@@ -101,6 +102,17 @@ def test_cells_are_found_and_untestable_ones_do_not_count() -> None:
     least = min(tested, key=lambda one: one.p or 0.0)
     assert least.q is not None and least.p is not None and least.q <= len(tested) * least.p + 1e-12
     assert all(one.p is None for one in affinity_cells(planted(per_domain=1)))
+
+
+def test_entropy_differences_are_paired_and_adjusted() -> None:
+    docs = planted(effect=0.0, tokens=400)
+    docs.layers[0][docs.domain == 2, 3] += docs.layers[0][docs.domain == 2, 4]
+    docs.layers[0][docs.domain == 2, 4] = 0
+    found = {(one.first, one.second): one for one in entropy_differences(docs)}
+    assert list(found) == [(0, 1), (0, 2), (1, 2)]
+    assert found[0, 2].p_adjusted is not None and found[0, 2].p_adjusted < 1e-3 and found[0, 1].p_adjusted is not None
+    assert found[0, 1].p_adjusted > 0.01 and found[0, 2].difference.low is not None and found[0, 2].difference.low > 0
+    assert all(one.p is None and one.p_adjusted is None for one in entropy_differences(planted(per_domain=1)))
 
 
 def test_purity_comes_with_gates_and_an_interval_that_holds_the_truth() -> None:
