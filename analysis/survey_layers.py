@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from analysis.estimate import Estimate
 from analysis.estimation import Groups, estimates
 from analysis.gates import NO_DATA, SINGLE_CHOICE, active, few_documents, gated, undersampled
 from analysis.joint import joint_counts
+from analysis.lag_tables import lag_loads, lag_overlap_sizes
 from analysis.lags import lag_overlaps, lag_pairs
 from analysis.loads import Loads
 from analysis.metrics.layer_pairs import LayerPair, cross_layer_estimates
@@ -26,7 +25,6 @@ from analysis.survey_row import Row, SurveyPlan
 from analysis.trace import LayerMeta, RoutingTrace
 
 LAG_ONE = ("same_expert", "lag_kappa", "transition_rate", "transition_diversity", "lag_mi", "autocorrelation_of_ids_seed", "lag_same_seed")
-MOST_SETS = 512  # observed sets of a layer beyond which sets of two layers are not tabulated here
 
 
 def adjacent(layers: Sequence[LayerMeta]) -> tuple[tuple[int, int], ...]:
@@ -110,28 +108,18 @@ def sequence_rows(trace: RoutingTrace, loads: Loads, plan: SurveyPlan) -> Iterat
 def _overlaps(held: Planes, loads: Loads, plan: SurveyPlan, gate: str | None) -> Iterator[Row]:
     group = held.group()
     n_pairs = lag_pairs(held.starts, [1], group)[:, 0]
-    row_group = np.repeat(group, held.lengths)
-    inside = np.ones(len(held), bool)
-    inside[held.starts[1:][held.lengths > 0] - 1] = False  # last token of a document has no next one
-    later = np.zeros(len(held), bool)
-    later[1:] = inside[:-1]
-    for place, layer in enumerate(loads.layers):
+    for ids, layer in zip(held.ids, loads.layers):
         if layer.top_k == 1:
             reason = f"{SINGLE_CHOICE}: the overlap of sets of one is same_expert"
             yield _lag_row("lag_overlap_kappa", "sets", layer, loads, plan, Estimate.undefined(reason, unit="kappa"))
             continue
-        matches = lag_overlaps(held.ids[place], held.starts, layer.n_experts, [1], group)[:, 0]
-        sources, targets = (_group_loads(held.ids[place], row_group, rows, layer.n_experts) for rows in (inside, later))
-        found = estimates("lag_overlap_kappa", Groups((matches, sources, targets, n_pairs), len(held.document)), level=plan.level).item()
-        yield _lag_row("lag_overlap_kappa", "sets", layer, loads, plan, gated(found, gate) if found.value is not None else found)
-
-
-def _group_loads(ids_KT: np.ndarray, group: np.ndarray, rows: np.ndarray, n_experts: int) -> np.ndarray:
-    n_groups, kept = int(group.max()) + 1, np.flatnonzero(rows)
-    out = np.zeros(n_groups * n_experts, np.int64)
-    for slot in ids_KT:
-        out += np.bincount(group[kept] * n_experts + slot[kept], minlength=len(out))
-    return out.reshape(n_groups, n_experts)
+        matches = lag_overlaps(ids, held.starts, layer.n_experts, [1], group)[:, 0]
+        sizes = lag_overlap_sizes(ids, held.starts, layer.n_experts, 1, group)
+        tables = {"lag_overlap_kappa": (matches, *lag_loads(ids, held.starts, layer.n_experts, 1, group), n_pairs),
+                  "lag_jaccard": (sizes,), "lag_any": (sizes,)}
+        for name, sums in tables.items():
+            found = estimates(name, Groups(sums, len(held.document)), level=plan.level).item()
+            yield _lag_row(name, "sets", layer, loads, plan, gated(found, gate) if found.value is not None else found)
 
 
 def _lag_row(name: str, form: str, layer: LayerMeta, loads: Loads, plan: SurveyPlan, estimate: Estimate) -> Row:

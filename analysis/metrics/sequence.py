@@ -151,6 +151,17 @@ def lag_overlap_kappa(matches: ArrayLike, sources_E: ArrayLike, targets_E: Array
     return divide(lag_overlap(matches, sources) - chance, np.where(constant, 0.0, 1 - chance))
 
 
+@metric("lag_any", unit="share of pairs", bounds=(0.0, 1.0), undefined=NO_PAIR, source="Jiang et al. 2024 (Mixtral), Table 5: first or second choice",
+        takes=("overlap_sizes_M",), invariant=(*INVARIANT, "slot order"))
+def lag_any(overlap_sizes_M: ArrayLike) -> Float:
+    """Share of pairs of tokens with at least one expert in common: 1 - #{overlap 0} / pairs; [..., k + 1] to [...], [0, 1].
+
+    Under even, independent choices 1 - C(E - k, k) / C(E, k): .464 at E = 8, k = 2. Not comparable across k. NaN for no pair.
+    """
+    pairs = np.asarray(overlap_sizes_M, np.float64)
+    return divide(pairs[..., 1:].sum(axis=-1), pairs.sum(axis=-1))
+
+
 @metric("lag_jaccard", unit="share", bounds=(0.0, 1.0), undefined=NO_PAIR, source="metrics specification 2.3; Jaccard 1912",
         takes=("overlap_sizes_M",), invariant=(*INVARIANT, "slot order"))
 def lag_jaccard(overlap_sizes_M: ArrayLike) -> Float:

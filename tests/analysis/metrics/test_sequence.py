@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from analysis.estimation import estimates, group_tables
 from analysis.metrics.sequence import (
     against_null,
     autocorrelation_of_ids,
+    lag_any,
     lag_chance,
     lag_jaccard,
     lag_kappa,
@@ -218,3 +219,11 @@ def test_counts_past_32_bits_stay_exact() -> None:
     counts = np.random.default_rng(5).poisson(4.0, (5, 5))
     for function in (*OF_TABLES, autocorrelation_of_ids):
         np.testing.assert_allclose(function(counts * 2**40), function(counts), rtol=1e-9)
+
+
+def test_any_common_expert_under_even_choices_is_the_printed_chance() -> None:
+    """Jiang et al. 2024 print about 46 % for two of eight: 1 - (6/8)(5/7)."""
+    sets = list(combinations(range(8), 2))
+    sizes = np.bincount([len(set(a) & set(b)) for a in sets for b in sets], minlength=3)
+    assert lag_any(sizes) == pytest.approx(1 - 6 / 8 * 5 / 7)
+    assert np.isnan(lag_any([0, 0, 0]))
