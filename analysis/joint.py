@@ -8,6 +8,7 @@ int64. Where ids are out of range every function raises TraceError.
 from __future__ import annotations
 
 from importlib import import_module
+from itertools import pairwise
 from math import comb
 from typing import Any, NamedTuple
 
@@ -78,13 +79,14 @@ def coactivation_counts(ids_KT: NDArray[Any], n_experts: int, *, backend: Backen
     Raises TraceError, too, for an expert twice in one top-k, which would count a token twice.
     """
     found = symbols(ids_KT, n_experts)
-    _refuse_twice(found)
     half = np.zeros((n_experts, n_experts), np.int64)
     n_slots = len(found.ids)
     chosen = backend or _backend(found.ids.size * max(n_slots - 1, 1) // 2)
     if n_slots > 1:
         for start in range(0, found.ids.shape[1], CHUNK_ROWS):
             half += _coactivation(found.taken(slice(start, start + CHUNK_ROWS)), chosen)[:n_experts, :n_experts]
+    if np.diagonal(half).any():
+        _refuse_twice(found)
     n = sum(np.bincount(slot, minlength=n_experts + 1)[:n_experts] for slot in found.ids)
     both: Int = half + half.T + np.diag(np.asarray(n, np.int64))
     return both
@@ -142,21 +144,27 @@ def set_codes(ids_KT: NDArray[Any], n_experts: int) -> Int:
     smaller = np.cumsum([0] + [comb(n_experts, size) for size in range(n_slots)], dtype=object)
     if int(smaller[-1]) + comb(n_experts, n_slots) > MOST_SETS:
         raise TraceError(f"ids: {n_slots} of {n_experts} experts make more sets than 63 bits count; take first choices or slots")
-    _refuse_twice(found)
-    planes = _sorted_slots(found.ids)
-    out = smaller[np.sum(planes < n_experts, axis=0)].astype(np.int64) if found.missing else np.full(planes.shape[1], int(smaller[-1]), np.int64)
-    for place, slot in enumerate(planes, start=1):
-        out += np.array([comb(expert, place) for expert in range(n_experts)] + [0], np.int64)[slot]
+    offset = smaller.astype(np.int64)
+    ranks = [np.array([*(comb(expert, place) for expert in range(n_experts)), 0], np.int64) for place in range(1, n_slots + 1)]
+    out = np.empty(found.ids.shape[1], np.int64)
+    for start in range(0, len(out), NUMPY_ROWS):
+        rows = slice(start, start + NUMPY_ROWS)
+        planes = _sorted_slots(found.ids[:, rows])
+        if any(((a == b) & (a < n_experts)).any() for a, b in pairwise(planes)):
+            _refuse_twice(found)
+        out[rows] = offset[np.sum([plane < n_experts for plane in planes], axis=0)] if found.missing else offset[-1]
+        for plane, rank in zip(planes, ranks):
+            out[rows] += rank[plane]
     return out
 
 
-def _sorted_slots(ids: NDArray[Any]) -> NDArray[Any]:
+def _sorted_slots(ids: NDArray[Any]) -> list[NDArray[Any]]:
     """Ids ascending in every row, by exchanges of whole slots: many times faster than sorting short rows."""
     planes = list(ids)
     for turn in range(len(planes)):
         for i in range(turn % 2, len(planes) - 1, 2):
             planes[i], planes[i + 1] = np.minimum(planes[i], planes[i + 1]), np.maximum(planes[i], planes[i + 1])
-    return np.stack(planes)
+    return planes
 
 
 def _in_chunks(x: Symbols, y: Symbols, backend: Backend) -> Int:

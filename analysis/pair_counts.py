@@ -34,8 +34,9 @@ MOST_SETS = 2**16  # observed sets of one layer, and cells of a table of sets th
 class PairPlan:
     """What to count. pairs: indices (l, m) of the trace's layers, x of l and y of m; salt: orders documents (the declaration's seed).
 
-    max_groups: jackknife groups, or groups inside each domain where by_domain. variant: `first` choices, all pairs of `slots`, or
-    `sets` of experts as symbols. lag: y is that of the row `lag` later in the same document ((l, l) with lag 1 counts transitions).
+    max_groups: jackknife groups, or groups inside each domain where by_domain (the specification has 100, and 50 inside domains).
+    variant: `first` choices, all pairs of `slots`, or `sets` of experts as symbols. lag: y is that of the row `lag` later in the same
+    document. The pair (l, l) counts co-activation as slots, transitions with a lag.
     """
 
     split: str

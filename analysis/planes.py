@@ -123,10 +123,13 @@ def _place(batch: TraceBatch, row: int, layer: LayerMeta) -> str:
 
 def id_batches(trace: RoutingTrace, split: str, layers: Sequence[int], columns: tuple[str, ...] = ("ids",)) -> Iterator[TraceBatch]:
     """Whole documents of a split with the chosen layers, checked but for their ids; other columns are not read where a trace can do so."""
-    choose: dict[str, Any] = {"columns": columns} if "columns" in signature(trace.batches).parameters else {}
-    for batch in whole_documents(trace.batches(split=split, layers=layers, **choose)):
+    for batch in whole_documents(trace.batches(split=split, layers=layers, **_only(trace, columns))):
         _check_rows(batch, trace.meta.vocabulary_size)
         yield batch
+
+
+def _only(trace: RoutingTrace, columns: tuple[str, ...]) -> dict[str, Any]:
+    return {"columns": columns} if "columns" in signature(trace.batches).parameters else {}
 
 
 def _check_rows(batch: TraceBatch, n_types: int) -> None:
@@ -266,7 +269,7 @@ def _sample(trace: RoutingTrace, split: str, documents: Collection[int] | None, 
     if not len(number):
         raise TraceError(f"no {split} document to read; collect some, or choose another split")
     length = np.zeros(max(rows) + 1, np.int64)
-    for batch in trace.batches(split=split, layers=()):
+    for batch in trace.batches(split=split, layers=(), **_only(trace, ())):
         length += np.bincount(batch.document, minlength=len(length))
     starts = np.r_[0, np.cumsum(length[number])]
     n_documents = max(1, int(np.searchsorted(starts, max_rows, side="right")) - 1)

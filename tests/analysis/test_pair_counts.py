@@ -8,8 +8,9 @@ from analysis import pair_counts as module
 from analysis.arithmetic import mutual_information_bits
 from analysis.counts import CountPlan, Units
 from analysis.estimation import jackknife
-from analysis.joint import set_codes
+from analysis.joint import coactivation_counts, set_codes, transition_counts
 from analysis.pair_counts import PairPlan, accumulate_pairs, pair_groups, scan_pairs
+from analysis.planes import planes
 from analysis.resampling import jackknife_groups
 from analysis.threads import each
 from analysis.trace import DocumentRow, TraceBatch, TraceError
@@ -150,6 +151,16 @@ def test_tables_go_straight_into_the_jackknife():
     interval = jackknife(groups, mutual_information_bits)
     assert interval.plug_in == pytest.approx(float(mutual_information_bits(groups.tables[0].sum(axis=0))))
     assert interval.low < interval.value < interval.high
+
+
+def test_a_layer_with_itself_counts_coactivation_and_transitions():
+    found = planes(TRACE, "test")
+    slots = accumulate_pairs(TRACE, PairPlan("test", "", ((2, 2), (4, 4)), variant="slots"))
+    moves = accumulate_pairs(TRACE, PairPlan("test", "", ((2, 2), (0, 0)), lag=2))
+    for layer in (2, 4):
+        assert np.array_equal(slots.total((layer, layer)), coactivation_counts(found.ids[layer], found.n_experts[layer]))
+    for layer in (2, 0):
+        assert np.array_equal(moves.total((layer, layer)), transition_counts(found.first[layer], found.starts, found.n_experts[layer], lag=2))
 
 
 def test_what_is_not_there_is_named(monkeypatch):

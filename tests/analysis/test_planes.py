@@ -9,6 +9,7 @@ from analysis.rows import whole_documents
 from analysis.trace import TraceError
 from tests.references.memory_trace import MemoryTrace
 from tests.references.slow_tables import LAYERS, reordered, slow_order, slow_rows, uneven_trace
+from tests.synthetic_trace import make_trace
 
 TRACE = uneven_trace()
 
@@ -130,6 +131,15 @@ def test_only_ids_are_asked_of_a_trace_that_can_choose():
     trace = Columns(replace(TRACE.meta, details={"asked": asked}), TRACE.documents, TRACE.shards)
     list(id_batches(trace, "test", [0], ("ids", "dropped")))
     assert asked == [("ids", "dropped")]
+
+
+def test_a_stored_trace_gives_the_same_planes(tmp_path):
+    stored = make_trace(tmp_path / "trace", np.random.default_rng(0), 20, ((16, 2), (300, 3), (8, 1)), dropping=(0,))
+    held = MemoryTrace(stored.meta, stored.documents, list(stored.batches()))
+    for layers in (None, (2, 0)):
+        a, b = planes(stored, "test", layers=layers, max_rows=400), planes(held, "test", layers=layers, max_rows=400)
+        assert np.array_equal(a.token_id, b.token_id) and np.array_equal(a.document, b.document) and len(a) > 200
+        assert all(np.array_equal(x, y) for x, y in zip(a.ids, b.ids))
 
 
 def test_joined_and_buffered_planes_are_the_same_rows():
