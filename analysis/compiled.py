@@ -42,38 +42,39 @@ def scatter(types: Int, rows: Int, values: Int, out: Int) -> None:
 
 @numba.njit(nogil=True, cache=True)
 def find_cells(
-    types: Any, position: Any, starts: Int, units: Int, n_units: int, first_of_band: Int, scratch: Int, stamps: Int, n_documents: Int,
-    cell: Any, keys: Int, sums: Int,
-) -> int:
-    """Number Z of (band, unit, type) cells of each document; fills cell [T], keys [Z], sums (n, positions) [2, Z].
+    order: Int, types: Any, position: Any, document: Any, units: Int, n_units: int, first_of_band: Int, of_type: Int,
+    cell: Any, keys: Int, sums: Int, runs: Int,
+) -> Any:
+    """Number Z of (type, document, band) cells and R of types of rows in order of type; documents and positions ascend within a type.
 
-    scratch [V, 4]: segment and cell last given to a type, and document it was last seen in; stamps: segments and documents so far.
+    Fills cell [T] of each row in that order, keys [Z], sums (n, positions) [2, Z], runs: types and first places [2, R + 1]; adds
+    occurrences, documents and positions to of_type [3, V].
     """
-    n = 0
-    n_types = len(scratch)
-    for d in range(len(units)):
-        stamps[0] += 1
-        stamps[1] += 1
-        band = 0
-        for t in range(starts[d], starts[d + 1]):
-            before = band
-            while band + 1 < len(first_of_band) and position[t] >= first_of_band[band + 1]:
-                band += 1
-            stamps[0] += band != before
-            seen = scratch[types[t]]
-            if seen[2] != stamps[1]:
-                seen[2] = stamps[1]
-                n_documents[types[t]] += 1
-            if seen[0] != stamps[0]:
-                seen[0] = stamps[0]
-                seen[1] = n
-                keys[n] = (band * n_units + units[d]) * n_types + types[t]
-                n += 1
-            here = seen[1]
-            cell[t] = here
-            sums[0, here] += 1
-            sums[1, here] += position[t]
-    return n
+    n, n_runs, n_types = np.int64(-1), np.int64(-1), of_type.shape[1]
+    last_type, last_document, last_band = np.int64(-1), np.int64(-1), np.int64(-1)
+    for i in range(len(order)):
+        t = np.uint64(order[i])
+        v, d, p, band = np.int64(types[t]), np.int64(document[t]), np.int64(position[t]), np.int64(-1)
+        for first in first_of_band:
+            band += p >= first
+        other_type = v != last_type
+        other_document = other_type | (d != last_document)
+        n_runs += other_type
+        runs[0, np.uint64(n_runs)] = v
+        if other_type:
+            runs[1, np.uint64(n_runs)] = i
+        n += other_document | (band != last_band)
+        here = np.uint64(n)
+        keys[here] = (band * n_units + units[np.uint64(d)]) * n_types + v
+        sums[0, here] += 1
+        sums[1, here] += p
+        cell[i] = n
+        of_type[0, np.uint64(v)] += 1
+        of_type[1, np.uint64(v)] += other_document
+        of_type[2, np.uint64(v)] += p
+        last_type, last_document, last_band = v, d, band
+    runs[1, n_runs + 1] = len(order)
+    return n + 1, n_runs + 1
 
 
 @numba.njit(nogil=True, cache=True)
@@ -82,61 +83,93 @@ def _fixed(x: Any) -> Any:
 
 
 @numba.njit(nogil=True, cache=True)
-def add_layer(
-    types: Any, entropy: Any, confidence: Any, cell: Any, starts: Int, units: Int, limits: Any, top: float,
-    cells: Int, moments: Int, extremes: Any, histogram: Int, unit_rows: Int,
-) -> float:
-    """Add one layer of the rows; returns the sum of squared entropies.
+def add_types(order: Int, runs: Int, cell: Any, entropy: Any, confidence: Any, cells: Int, moments: Int, extremes: Any) -> float:
+    """Add one layer of rows in order of type; returns the sum of squared entropies.
 
-    cells: entropy [Z]; moments: squares, confidences and their squares by type [V, 4]; histogram: bins of [0, top];
-    unit_rows: below each limit, entropy and confidence by unit [H + 2, D].
-    extremes is the last column of moments seen as float32 [V, 8], so that a type's row is one half of a cache line.
+    cells: entropy [Z]; moments: squares, confidences and their squares, two float32 extremes, and entropies by type [V, 5];
+    extremes: moments seen as float32 [V, 10]. A type's sums are kept in registers, and rows of a batch lie near each other.
     """
-    total = 0.0
-    n_bins, n_limits, with_confidence = len(histogram), len(limits), len(confidence) > 0
-    for d in range(len(units)):
-        first, end = starts[d], starts[d + 1]
-        entropies, confidences = np.int64(0), np.int64(0)
-        for t in range(first, end):
-            v, h = np.uint64(types[t]), np.float64(entropy[t])  # unsigned: a signed index is first tested for counting from the end
+    total, with_confidence = 0.0, len(confidence) > 0
+    for r in range(runs.shape[1] - 1):
+        v = np.uint64(runs[0, r])
+        low, high = extremes[v, 6], extremes[v, 7]
+        entropies, squares, confidences, confidence_squares = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+        for i in range(np.uint64(runs[1, r]), np.uint64(runs[1, r + 1])):
+            t = np.uint64(order[i])
+            value = entropy[t]
+            h = np.float64(value)
             fixed, square = _fixed(h), h * h
             total += square
             entropies += fixed
-            cells[np.uint64(cell[t])] += fixed
-            moments[v, 0] += _fixed(square)
-            if entropy[t] < extremes[v, 6]:
-                extremes[v, 6] = entropy[t]
-            if entropy[t] > extremes[v, 7]:
-                extremes[v, 7] = entropy[t]
+            squares += _fixed(square)
+            cells[np.uint64(cell[i])] += fixed
+            low, high = min(low, value), max(high, value)
             if with_confidence:
                 c = np.float64(confidence[t])
-                fixed = _fixed(c)
-                confidences += fixed
-                moments[v, 1] += fixed
-                moments[v, 2] += _fixed(c * c)
-        for t in range(first, end):
-            place = np.int64(np.float64(entropy[t]) / top * n_bins)
-            histogram[np.uint64(0 if place < 0 else n_bins - 1 if place >= n_bins else place)] += 1
-        for rule in range(n_limits):
-            limit, below = limits[rule], np.int64(0)
-            for t in range(first, end):
-                below += np.int64(np.float64(entropy[t]) < limit)
-            unit_rows[rule, units[d]] += below
-        unit_rows[n_limits, units[d]] += entropies
-        unit_rows[n_limits + 1, units[d]] += confidences
+                confidences += _fixed(c)
+                confidence_squares += _fixed(c * c)
+        moments[v, 0] += squares
+        moments[v, 1] += confidences
+        moments[v, 2] += confidence_squares
+        moments[v, 4] += entropies
+        extremes[v, 6], extremes[v, 7] = low, high
     return total
 
 
 @numba.njit(nogil=True, cache=True)
-def add_dense_choices(types: Any, n_experts: int, ids: Any, codes: Any, values: Int, rows: Int) -> None:
-    """Count (type, expert) pairs into rows [V x E, 2]: n + 2**32 first choices, and weight."""
-    for t in range(len(types)):
-        base = np.uint64(types[t]) * np.uint64(n_experts)
-        rows[base + np.uint64(ids[t, 0]), 0] += np.int64(1) << 32
-        for k in range(ids.shape[1]):
-            pair = base + np.uint64(ids[t, k])
-            rows[pair, 0] += 1
-            rows[pair, 1] += values[np.uint64(codes[t, k])]
+def add_units(entropy: Any, confidence: Any, starts: Int, units: Int, limits: Any, unit_rows: Int) -> None:
+    """Add one layer of rows, document by document: below each limit, entropy and confidence by unit [H + 2, D]."""
+    n_limits = len(limits)
+    for d in range(len(units)):
+        of_document = entropy[starts[d] : starts[d + 1]]
+        for rule in range(n_limits):
+            limit, below = limits[rule], np.int64(0)
+            for t in range(len(of_document)):
+                below += np.int64(np.float64(of_document[t]) < limit)
+            unit_rows[rule, units[d]] += below
+        summed = np.int64(0)
+        for t in range(len(of_document)):
+            summed += _fixed(np.float64(of_document[t]))
+        unit_rows[n_limits, units[d]] += summed
+        if len(confidence):
+            of_document, summed = confidence[starts[d] : starts[d + 1]], np.int64(0)
+            for t in range(len(of_document)):
+                summed += _fixed(np.float64(of_document[t]))
+            unit_rows[n_limits + 1, units[d]] += summed
+
+
+@numba.njit(nogil=True, cache=True)
+def add_histogram(entropy: Any, top: float, histogram: Int) -> None:
+    """Count entropies into equal bins of [0, top], values beyond into the last."""
+    n_bins = len(histogram)
+    for t in range(len(entropy)):
+        place = np.int64(np.float64(entropy[t]) / top * n_bins)
+        histogram[np.uint64(0 if place < 0 else n_bins - 1 if place >= n_bins else place)] += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _weight(code: Any, values: Int) -> Any:
+    """Fixed-point weight of a code: of a place in values or, without values, of a float16's bits (0 if it is not finite)."""
+    if len(values):
+        return values[np.uint64(code)]
+    exponent, fraction = (np.int64(code) >> 10) & 31, np.int64(code) & 1023
+    fixed = fraction << 8 if exponent == 0 else (fraction | 1024) << (exponent + 7)
+    return 0 if exponent == 31 else -fixed if code & 0x8000 else fixed
+
+
+@numba.njit(nogil=True, cache=True)
+def add_dense_choices(order: Int, runs: Int, n_experts: int, ids: Any, codes: Any, values: Int, rows: Int) -> None:
+    """Count (type, expert) pairs of rows in order of type into rows [V x E, 2]: n + 2**32 first choices, and weight."""
+    for r in range(runs.shape[1] - 1):
+        base = np.uint64(runs[0, r]) * np.uint64(n_experts)
+        for i in range(np.uint64(runs[1, r]), np.uint64(runs[1, r + 1])):
+            t = np.uint64(order[i])
+            count = np.int64(1) + (np.int64(1) << 32)
+            for k in range(ids.shape[1]):
+                pair = base + np.uint64(ids[t, k])
+                rows[pair, 0] += count
+                rows[pair, 1] += _weight(codes[t, k], values)
+                count = np.int64(1)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -150,26 +183,40 @@ def _slot(rows: Int, key: Any) -> Any:
 
 @numba.njit(nogil=True, cache=True)
 def add_hashed_choices(
-    types: Any, n_experts: int, ids: Any, codes: Any, values: Int, rows: Int, filled: int, first_row: int
+    order: Int, runs: Int, n_experts: int, ids: Any, codes: Any, values: Int, rows: Int, filled: int, first_run: int
 ) -> tuple[int, int]:
     """Count (type, expert) pairs into a hash table, rows [capacity, 4]: key + 1 or 0, n, first choices, weight.
 
-    Begins at first_row and stops where the table is half full; returns the row to go on with and the number of pairs held.
+    A type's pairs are summed before they are looked up. Begins at first_run and stops where the table is half full; returns the run to
+    go on with and the number of pairs held.
     """
     slots = ids.shape[1]
-    for t in range(first_row, len(types)):
-        if 2 * (filled + slots) > len(rows):
-            return t, filled
-        base = np.int64(types[t]) * n_experts + 1
-        for k in range(slots):
-            key = base + np.int64(ids[t, k])
+    sums, touched = np.zeros((n_experts, 3), np.int64), np.empty(n_experts, np.int64)
+    for r in range(first_run, runs.shape[1] - 1):
+        first, end, n = np.uint64(runs[1, r]), np.uint64(runs[1, r + 1]), 0
+        if 2 * (filled + min(n_experts, np.int64(end - first) * slots)) > len(rows):
+            return r, filled
+        for i in range(first, end):
+            t = np.uint64(order[i])
+            for k in range(slots):
+                e = np.uint64(ids[t, k])
+                if sums[e, 0] == 0:
+                    touched[n] = np.int64(e)
+                    n += 1
+                sums[e, 0] += 1
+                sums[e, 1] += np.int64(k == 0)
+                sums[e, 2] += _weight(codes[t, k], values)
+        base = runs[0, r] * n_experts + 1
+        for place in range(n):
+            e = np.uint64(touched[place])
+            key = base + np.int64(e)
             slot = _slot(rows, key)
             filled += rows[slot, 0] == 0
             rows[slot, 0] = key
-            rows[slot, 1] += 1
-            rows[slot, 2] += np.int64(k == 0)
-            rows[slot, 3] += values[np.uint64(codes[t, k])]
-    return len(types), filled
+            for column in range(3):
+                rows[slot, column + 1] += sums[e, column]
+                sums[e, column] = 0
+    return runs.shape[1] - 1, filled
 
 
 @numba.njit(nogil=True, cache=True)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fused import DENSE_PAIRS, ExpertTable, LayerSums, TypeScratch
+from analysis.fused import DENSE_PAIRS, ExpertTable, LayerSums, SortedRows
 from analysis.kernels import LARGEST_SUM, PENDING_LIMIT, Backend, Float, Int, Tally, choose_backend, from_fixed, numba_loaded, segment_sums, to_fixed
 from analysis.rows import bands, check, whole_documents
 from analysis.trace import POSITION_BANDS, DocumentRow, LayerMeta, RoutingTrace, TraceBatch, TraceError
@@ -26,13 +28,18 @@ COMPILED_FROM = 2_000_000  # rows x layers counted by numpy before numba's start
 
 @dataclass(frozen=True)
 class CountPlan:
-    """What to count. thresholds_nats: [H, L], occurrences strictly below are counted; salt: orders documents (the declaration's seed)."""
+    """What to count. thresholds_nats: [H, L], occurrences strictly below are counted; salt: orders documents (the declaration's seed).
+
+    What nobody asks for is not counted: no cells without `cells`, no experts without `choices`, no histogram with 0 bins.
+    """
 
     split: str
     salt: str
     thresholds_nats: Float
     max_units: int = 2000
     histogram_bins: int = 60
+    cells: bool = True
+    choices: bool = True
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,8 @@ class RoutingCounts:
     entropy: Int  # [L, Z] fixed
     n_V: Int
     n_documents_V: Int
+    position_V: Int  # sum of positions
+    entropy_LV: Int  # fixed
     entropy_square_LV: Int
     confidence_LV: Int | None
     confidence_square_LV: Int | None
@@ -105,25 +114,9 @@ class RoutingCounts:
         return int(self.tokens_D.sum())
 
     @cached_property
-    def entropy_LV(self) -> Int:
-        """Sum of entropies per layer and type, fixed point."""
-        out = np.zeros((len(self.layers), self.n_types), np.int64)
-        types, sums = segment_sums(self.type, self.entropy)
-        out[:, types] = sums
-        return out
-
-    @cached_property
     def mean_entropy_LV(self) -> Float:
         """Mean entropy in nats per layer and type; NaN for a type without rows."""
         return mean_of(from_fixed(self.entropy_LV), self.n_V)
-
-    @cached_property
-    def position_V(self) -> Int:
-        """Sum of positions per type."""
-        out = np.zeros(self.n_types, np.int64)
-        types, sums = segment_sums(self.type, self.position[None])
-        out[types] = sums[0]
-        return out
 
 
 @dataclass(frozen=True)
@@ -159,15 +152,16 @@ def mean_of(sums: Float, n: Int | Float) -> Float:
     return mean
 
 
-def accumulate(trace: RoutingTrace, plan: CountPlan, backend: Backend | None = None) -> RoutingCounts:
+def accumulate(trace: RoutingTrace, plan: CountPlan, backend: Backend | None = None, threads: int = 1) -> RoutingCounts:
     """Count one split in one streaming pass. Raises TraceError for rows that cannot be counted or a trace without entropies.
 
-    backend: numpy or numba, the same bits; None takes numba once the work repays its start-up.
+    backend: numpy or numba, the same bits; None takes numba once the work repays its start-up. threads: layers counted at once by numba.
     """
-    accumulator = _Accumulator(trace, plan, backend)
-    for batch in whole_documents(trace.batches(split=plan.split)):
-        accumulator.add(batch)
-    return accumulator.counts()
+    with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
+        accumulator = _Accumulator(trace, plan, backend, pool)
+        for batch in whole_documents(trace.batches(split=plan.split)):
+            accumulator.add(batch)
+        return accumulator.counts()
 
 
 @dataclass
@@ -175,12 +169,12 @@ class _Accumulator:
     trace: RoutingTrace
     plan: CountPlan
     backend: Backend | None = None  # None: by the work so far
+    pool: ThreadPoolExecutor | None = None
     work: int = 0
     squares: float = 0.0
     has_weights: bool = True
     confidence: bool = True
-    scratch: TypeScratch | None = None
-    pairs: Sequence[ExpertTable] = ()
+    pairs: Sequence[ExpertTable | None] = ()
 
     def __post_init__(self) -> None:
         meta = self.trace.meta
@@ -190,10 +184,10 @@ class _Accumulator:
         self.cells = Tally(N_BANDS * n_units * self.n_types, 2 + n_layers)
         waiting = PENDING_LIMIT // max(n_layers, 1)
         self.experts = [Tally(self.n_types * layer.n_experts, 3, waiting) for layer in self.layers]
-        self.types = np.zeros((2, self.n_types), np.int64)  # n, documents
-        # by type: squares, confidences, their squares, and two float32 extremes; one occurrence touches one cache line
-        self.moments = np.zeros((n_layers, self.n_types, 4), np.int64)
-        self.extremes = self.moments.view(np.float32)[..., 6:]
+        self.types = np.zeros((3, self.n_types), np.int64)  # n, documents, sum of positions
+        # by type: squares, confidences, their squares, two float32 extremes, and entropies
+        self.moments = np.zeros((n_layers, self.n_types, 5), np.int64)
+        self.extremes = self.moments.view(np.float32)[..., 6:8]
         self.extremes[...] = np.array([np.inf, -np.inf], np.float32)
         self.rows = np.zeros((1 + (len(self.plan.thresholds_nats) + 2) * n_layers, n_units), np.int64)  # tokens, below, h, conf
         self.histogram = np.zeros((n_layers, self.plan.histogram_bins), np.int64)
@@ -222,7 +216,8 @@ class _Accumulator:
             self._add_cells(batch, unit, types, entropy)
             self._add_types(batch, types)
             self._add_units(batch, unit, entropy)
-            self._add_choices(batch, types)
+            if self.plan.choices:
+                self._add_choices(batch, types)
         if self.squares > LARGEST_SUM:
             raise TraceError(f"column entropy_nats: the sum of squares of split {self.plan.split} exceeds 2**31; "
                              "analyse fewer documents at once")
@@ -232,30 +227,32 @@ class _Accumulator:
         return self.backend or choose_backend(self.work, 0 if numba_loaded() else COMPILED_FROM)
 
     def _add_compiled(self, batch: TraceBatch, unit: Int) -> None:
-        if self.scratch is None:
-            self.scratch = TypeScratch(self.n_types, self.units.n)
+        if not self.pairs:
             few = DENSE_PAIRS // max(len(self.layers), 1)
-            self.pairs = [ExpertTable(self.n_types, layer.n_experts, few) for layer in self.layers]
+            self.pairs = [ExpertTable(self.n_types, layer.n_experts, few) if self.plan.choices else None for layer in self.layers]
             for tally in (self.cells, *self.experts):
                 tally.backend = "numba"
-        found = self.scratch.find(batch, unit, self.types[1])
-        self.types[0] += np.bincount(batch.types, minlength=self.n_types)
+        found = SortedRows.of(batch, unit, self.units.n, self.types)
         self.rows[0] += np.bincount(unit, minlength=self.units.n)
         by_unit = self.rows[1:].reshape(-1, len(self.layers), self.units.n)
-        limits, entropies = np.asarray(self.plan.thresholds_nats), []
-        for layer, pairs in enumerate(self.pairs):
-            sums = LayerSums(self.moments[layer], self.histogram[layer], by_unit[:, layer], self.tops[layer])
-            cells, squares = sums.add(batch, layer, found, limits[:, layer])
-            entropies.append(cells)
-            self.squares += squares
-            pairs.add(batch.types, batch.ids[layer], None if batch.weights is None else batch.weights[layer])
-        self.cells.add(found.keys, np.stack([*found.sums, *entropies]), summed=True)
+        limits = np.asarray(self.plan.thresholds_nats)
+
+        def one(layer: int) -> tuple[Int, float]:
+            sums = LayerSums(self.moments[layer], self.histogram[layer], by_unit[:, layer], self.tops[layer], self.pairs[layer])
+            return sums.add(batch, layer, found, limits[:, layer])
+
+        added = list(self.pool.map(one, range(len(self.layers)))) if self.pool else [one(layer) for layer in range(len(self.layers))]
+        self.squares += sum(squares for _, squares in added)
+        if self.plan.cells:
+            self.cells.add(found.keys, np.stack([*found.sums, *(cells for cells, _ in added)]), summed=True)
 
     def _add_cells(self, batch: TraceBatch, unit: Int, types: Int, entropy: Int) -> None:
         ones = np.ones((1, len(batch)), np.int64)
         position = batch.position.astype(np.int64)
         keys = (bands(position) * self.units.n + unit) * self.n_types + types
-        self.cells.add(keys, np.concatenate([ones, position[None], entropy]))
+        if self.plan.cells:
+            self.cells.add(keys, np.concatenate([ones, position[None], entropy]))
+        np.add.at(self.types[2], types, position)
         pairs = np.unique(batch.document.astype(np.int64) * self.n_types + types) % self.n_types
         np.add.at(self.types[1], pairs, 1)
 
@@ -264,17 +261,19 @@ class _Accumulator:
         squares = entropy.astype(np.float64) ** 2
         self.squares += float(squares.sum())
         confidence = np.zeros_like(squares) if batch.top1_prob is None else batch.top1_prob.astype(np.float64)
-        columns = np.stack([to_fixed(squares), to_fixed(confidence), to_fixed(confidence**2)])
+        columns = np.stack([to_fixed(squares), to_fixed(confidence), to_fixed(confidence**2), to_fixed(entropy)])
         order = np.argsort(types)
         starts = np.flatnonzero(np.r_[True, np.diff(types[order]) != 0])
         present = types[order][starts]
         self.types[0, present] += np.diff(np.r_[starts, len(types)])
-        self.moments[:, present, :3] += np.moveaxis(np.add.reduceat(columns[..., order], starts, axis=-1), 0, -1)
+        summed = np.moveaxis(np.add.reduceat(columns[..., order], starts, axis=-1), 0, -1)
+        self.moments[:, present, :3] += summed[..., :3]
+        self.moments[:, present, 4] += summed[..., 3]
         lowest, highest = (f.reduceat(entropy[:, order], starts, axis=1) for f in (np.minimum, np.maximum))
         self.extremes[:, present, 0] = np.minimum(self.extremes[:, present, 0], lowest)
         self.extremes[:, present, 1] = np.maximum(self.extremes[:, present, 1], highest)
         n_bins = self.plan.histogram_bins
-        for layer, top in enumerate(self.tops):
+        for layer, top in enumerate(self.tops if n_bins else ()):
             bins = np.clip((entropy[layer].astype(np.float64) / top * n_bins).astype(np.int64), 0, n_bins - 1)
             self.histogram[layer] += np.bincount(bins, minlength=n_bins)
 
@@ -297,19 +296,20 @@ class _Accumulator:
     def counts(self) -> RoutingCounts:
         keys, cells = self.cells.cells()
         n_thresholds = len(self.plan.thresholds_nats)
-        square, confidence, confidence_square = np.moveaxis(self.moments[..., :3], -1, 0).copy()
+        square, confidence, confidence_square, entropy = np.moveaxis(self.moments[..., [0, 1, 2, 4]], -1, 0).copy()
         rows = self.rows[1:].reshape(n_thresholds + 2, len(self.layers), self.units.n)
         within = keys // self.n_types
         choices = []
-        for layer, (meta, tally) in enumerate(zip(self.layers, self.experts)):
-            if self.pairs:
-                self.pairs[layer].move_into(tally)
+        for layer, (meta, tally) in enumerate(zip(self.layers, self.experts) if self.plan.choices else ()):
+            table = self.pairs[layer] if self.pairs else None
+            if table is not None:
+                table.move_into(tally)
             codes, (n, first, weight) = tally.cells()
             choices.append(Choices(meta.n_experts, meta.top_k, codes // meta.n_experts, codes % meta.n_experts, n, first, weight))
         return RoutingCounts(
             self.layers, self.plan, self.units, self.n_types, band=within // max(self.units.n, 1), unit=within % max(self.units.n, 1),
             type=keys % self.n_types, n=cells[0], position=cells[1], entropy=cells[2:], n_V=self.types[0], n_documents_V=self.types[1],
-            entropy_square_LV=square, confidence_LV=confidence if self.confidence else None,
+            position_V=self.types[2], entropy_LV=entropy, entropy_square_LV=square, confidence_LV=confidence if self.confidence else None,
             confidence_square_LV=confidence_square if self.confidence else None, extremes_LV2=self.extremes.copy(), tokens_D=self.rows[0],
             below_HLD=rows[:n_thresholds], entropy_LD=rows[-2], confidence_LD=rows[-1] if self.confidence else None,
             histogram=self.histogram, choices=tuple(choices), has_weights=self.has_weights)

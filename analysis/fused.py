@@ -1,13 +1,13 @@
-"""The counts of a batch by compiled loops, one pass over its rows per layer: the twin of the numpy path of analysis.counts, same bits.
+"""The counts of a batch by compiled loops over its rows in order of type: the twin of the numpy path of analysis.counts, same bits.
 
-T token (row), L MoE layer, V token type, E expert, K slot, D resampling unit, H threshold, Z cell of (band, unit, type) in the batch.
+T token (row), L MoE layer, V token type, E expert, K slot, D resampling unit, H threshold, Z cell of (band, unit, type) in the batch,
+R run of rows of one type.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,62 +16,68 @@ from numpy.typing import NDArray
 from analysis.kernels import Int, Tally, compiled, to_fixed
 from analysis.trace import POSITION_BANDS, TraceBatch
 
-HALVES = 2**16  # bit patterns of a float16
 FIRST_CAPACITY = 2**14
 LOW = 2**32 - 1
 DENSE_PAIRS = 2**23  # values of all layers' pair tables together (64 MiB) up to which every possible pair has its row
 
 
 @dataclass(frozen=True)
-class UnitRows:
-    """Rows of a batch by cell and document. cell: [T]; keys: [Z]; sums: n and sum of positions [2, Z]; starts: [documents + 1]."""
+class SortedRows:
+    """Rows of a batch of whole documents in order of type: every layer then visits each type's sums once, not once per occurrence.
 
+    order: rows [T]; runs: types and first places [2, R + 1]; cell: of each row in that order [T]; keys: [Z]; sums: n and sum of
+    positions [2, Z]; starts: of documents [documents + 1]; units: of documents.
+    """
+
+    order: Int
+    runs: Int
     cell: NDArray[np.int32]
     keys: Int
     sums: Int
     starts: Int
     units: Int
 
-
-class TypeScratch:
-    """Which cell of the current segment a type has, per type; stamps instead of clearing, so that a segment costs its rows only."""
-
-    def __init__(self, n_types: int, n_units: int) -> None:
-        self._scratch = np.full((n_types, 4), -1, np.int64)  # one cache line holds a type
-        self._n_units, self._stamps = n_units, np.zeros(2, np.int64)
-
-    def find(self, batch: TraceBatch, unit: Int, n_documents_V: Int) -> UnitRows:
-        """Cells of the rows of whole documents by position; adds to the number of documents with each type."""
-        cell, keys, sums = np.empty(len(batch), np.int32), np.empty(len(batch), np.int64), np.zeros((2, len(batch)), np.int64)
+    @classmethod
+    def of(cls, batch: TraceBatch, unit: Int, n_units: int, of_type: Int) -> SortedRows:
+        """Rows sorted by type; adds occurrences, documents and positions to of_type [3, V]."""
+        types, n = np.ascontiguousarray(batch.token_id), len(batch)
         starts = np.flatnonzero(np.r_[True, batch.document[1:] != batch.document[:-1], True])
-        n = compiled("find_cells")(np.ascontiguousarray(batch.types), np.ascontiguousarray(batch.position), starts, unit[starts[:-1]],
-                                   self._n_units, np.asarray(POSITION_BANDS), self._scratch, self._stamps, n_documents_V, cell, keys, sums)
-        return UnitRows(cell, keys[:n], sums[:, :n], starts, unit[starts[:-1]])
+        document, units = np.repeat(np.arange(len(starts) - 1, dtype=np.int32), np.diff(starts)), unit[starts[:-1]]
+        order, runs = compiled("sort_order")(types), np.empty((2, n + 1), np.int64)
+        cell, keys, sums = np.empty(n, np.int32), np.empty(n, np.int64), np.zeros((2, n), np.int64)
+        n_cells, n_runs = compiled("find_cells")(order, types, np.ascontiguousarray(batch.position), document, units, n_units,
+                                                 np.asarray(POSITION_BANDS), of_type, cell, keys, sums, runs)
+        return cls(order, runs[:, : n_runs + 1], cell, keys[:n_cells], sums[:, :n_cells], starts, units)
 
 
 @dataclass(frozen=True)
 class LayerSums:
-    """Where a layer's rows are added. moments: [V, 4], see analysis.counts; histogram: [bins] over [0, top]; units: [H + 2, D]."""
+    """Where a layer's rows are added. moments: [V, 5], see analysis.counts; histogram: [bins] over [0, top]; units: [H + 2, D]."""
 
     moments: Int
     histogram: Int
     units: Int
     top: float
+    pairs: ExpertTable | None
 
-    def add(self, batch: TraceBatch, layer: int, found: UnitRows, limits: NDArray[np.float64]) -> tuple[Int, float]:
+    def add(self, batch: TraceBatch, layer: int, found: SortedRows, limits: NDArray[np.float64]) -> tuple[Int, float]:
         """Entropy sums of the cells [Z], and the sum of squares of the entropies."""
         cells, units = np.zeros(len(found.keys), np.int64), np.zeros(self.units.shape, np.int64)
         entropy = np.ascontiguousarray(np.asarray(batch.entropy_nats)[layer])
         confidence = entropy[:0] if batch.top1_prob is None else np.ascontiguousarray(batch.top1_prob[layer])
-        squares = compiled("add_layer")(np.ascontiguousarray(batch.types), entropy, confidence, found.cell, found.starts, found.units,
-                                        np.ascontiguousarray(limits), self.top, cells, self.moments, self.moments.view(np.float32),
-                                        self.histogram, units)
+        squares = compiled("add_types")(found.order, found.runs, found.cell, entropy, confidence, cells, self.moments,
+                                        self.moments.view(np.float32))
+        compiled("add_units")(entropy, confidence, found.starts, found.units, np.ascontiguousarray(limits), units)
         self.units[...] += units
+        if len(self.histogram):
+            compiled("add_histogram")(entropy, self.top, self.histogram)
+        if self.pairs is not None:
+            self.pairs.add(found, batch.ids[layer], None if batch.weights is None else batch.weights[layer])
         return cells, float(squares)
 
 
 class ExpertTable:
-    """Occurrences, first choices and weights of (type, expert) pairs; one pair touches one cache line.
+    """Occurrences, first choices and weights of (type, expert) pairs.
 
     A row per possible pair where these are few, else a hash table that grows with the pairs that occur.
     """
@@ -81,16 +87,17 @@ class ExpertTable:
         self._rows = np.zeros((n_types * n_experts, 2) if self._dense else (FIRST_CAPACITY, 4), np.int64)
         self._filled = 0
 
-    def add(self, types: NDArray[Any], ids: NDArray[Any], weights: NDArray[Any] | None) -> None:
+    def add(self, found: SortedRows, ids: NDArray[Any], weights: NDArray[Any] | None) -> None:
         """Count the slots [T, K] of every row."""
         codes, values = _weight_codes(weights, ids.shape)
-        ids, done = np.ascontiguousarray(ids), 0
+        ids, done, end = np.ascontiguousarray(ids), 0, found.runs.shape[1] - 1
         if self._dense:
-            compiled("add_dense_choices")(types, self._n_experts, ids, codes, values, self._rows)
+            compiled("add_dense_choices")(found.order, found.runs, self._n_experts, ids, codes, values, self._rows)
             return
-        while done < len(types):
-            done, self._filled = compiled("add_hashed_choices")(types, self._n_experts, ids, codes, values, self._rows, self._filled, done)
-            if done < len(types):
+        while done < end:
+            done, self._filled = compiled("add_hashed_choices")(found.order, found.runs, self._n_experts, ids, codes, values, self._rows,
+                                                                self._filled, done)
+            if done < end:
                 larger = np.zeros((4 * len(self._rows), 4), np.int64)
                 compiled("rehash")(self._rows, larger)
                 self._rows = larger
@@ -109,16 +116,10 @@ class ExpertTable:
 
 
 def _weight_codes(weights: NDArray[Any] | None, shape: Sequence[int]) -> tuple[NDArray[Any], Int]:
-    """Codes [T, K] and the fixed-point weight of each code: numba holds no float16, and a table is faster than its conversion."""
+    """Codes [T, K] and the fixed-point weight of each code; no weights for the bits of float16, which numba does not hold."""
     if weights is None:
         return np.zeros(tuple(shape), np.uint16), to_fixed(np.array([1.0 / shape[1]]))
     if weights.dtype == np.float16:
-        return np.ascontiguousarray(weights).view(np.uint16), _fixed_of_halves()
+        return np.ascontiguousarray(weights).view(np.uint16), np.zeros(0, np.int64)
     values, codes = np.unique(to_fixed(weights), return_inverse=True)
-    return codes.reshape(weights.shape), values
-
-
-@cache
-def _fixed_of_halves() -> Int:
-    halves = np.arange(HALVES, dtype=np.uint16).view(np.float16).astype(np.float64)
-    return to_fixed(np.where(np.isfinite(halves), halves, 0))
+    return codes.reshape(weights.shape).astype(np.uint16 if len(values) <= 2**16 else np.int64), values
