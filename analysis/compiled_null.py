@@ -235,9 +235,9 @@ def weighted_parts(
 ) -> None:
     """parts [b, 2] of a block of replicates: units of the tokens by cell, bounds of the cells, weights [D, b]; held: one sum per replicate."""
     width, room = weights.shape[1], 255 // max(heaviest, 1)
-    rows, columns, total = np.zeros(width, np.int64), np.zeros((ny, width), np.int64), np.zeros(width, np.int64)
+    rows, columns, total = np.zeros(width, held.dtype), np.zeros((ny, width), held.dtype), np.zeros(width, np.int64)
+    sums = np.zeros(width, np.int64)
     few = np.zeros(width, np.uint8)
-    parts[:] = 0
     for cell in range(len(bounds) - 1):
         if bounds[cell] < bounds[cell + 1]:
             _weigh(units[bounds[cell] : bounds[cell + 1]], weights, room, few, held)
@@ -246,14 +246,14 @@ def weighted_parts(
                 rows[b] += held[b]
                 column[b] += held[b]
             for b in range(width):
-                parts[b, 0] += _xlogx(np.int64(held[b]), values, logs, scale)
+                sums[b] += _xlogx(np.int64(held[b]), values, logs, scale)
         if (cell + 1) % ny == 0:
             for b in range(width):
                 total[b] += rows[b]
-                parts[b, 0] -= _xlogx(rows[b], values, logs, scale)
+                sums[b] -= _xlogx(np.int64(rows[b]), values, logs, scale)
                 rows[b] = 0
     for b in range(width):
         for j in range(ny):
-            parts[b, 0] -= _xlogx(columns[j, b], values, logs, scale)
-        parts[b, 0] += _xlogx(total[b], values, logs, scale)
+            sums[b] -= _xlogx(np.int64(columns[j, b]), values, logs, scale)
+        parts[b, 0] = sums[b] + _xlogx(total[b], values, logs, scale)
         parts[b, 1] = total[b]
