@@ -230,23 +230,42 @@ def rehash(old: Int, new: Int) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
-def sort_order(keys: Int) -> Int:
+def sort_order(keys: Any) -> Int:
     """Order that sorts keys >= 0, by radix from the last digit: a multiple faster than comparisons, and stable."""
+    here, there = keys.astype(np.int64), np.empty(len(keys), np.int64)
     order, moved = np.arange(len(keys)), np.empty(len(keys), np.int64)
     largest = np.int64(0)
-    for key in keys:
+    for key in here:
         largest = max(largest, key)
     places, shift = np.empty(2049, np.int64), 0
     while shift < 63 and largest >> shift:
         places[:] = 0
-        for key in keys:
+        for key in here:
             places[np.uint64((key >> shift) & 2047) + np.uint64(1)] += 1
         for digit in range(2048):
             places[digit + 1] += places[digit]
-        for here in order:
-            place = np.uint64((keys[np.uint64(here)] >> shift) & 2047)
-            moved[np.uint64(places[place])] = here
+        for i in range(len(here)):  # keys move along, so that only writes are scattered
+            key = here[i]
+            place = np.uint64((key >> shift) & 2047)
+            to = np.uint64(places[place])
+            there[to], moved[to] = key, order[i]
             places[place] += 1
+        here, there = there, here
         order, moved = moved, order
         shift += 11
     return order
+
+
+@numba.njit(nogil=True, cache=True)
+def dense_pairs(rows: Int) -> tuple[Int, Int]:
+    """Non-empty rows of a table of add_dense_choices: their numbers, and n, first choices and weight [3, pairs]."""
+    n = 0
+    for i in range(len(rows)):
+        n += rows[i, 0] != 0
+    keys, sums, place = np.empty(n, np.int64), np.empty((3, n), np.int64), 0
+    for i in range(len(rows)):
+        if rows[i, 0]:
+            keys[place], sums[2, place] = i, rows[i, 1]
+            sums[0, place], sums[1, place] = rows[i, 0] & 0xFFFFFFFF, rows[i, 0] >> 32
+            place += 1
+    return keys, sums

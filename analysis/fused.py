@@ -17,7 +17,6 @@ from analysis.kernels import Int, Tally, compiled, to_fixed
 from analysis.trace import POSITION_BANDS, TraceBatch
 
 FIRST_CAPACITY = 2**14
-LOW = 2**32 - 1
 DENSE_PAIRS = 2**23  # values of all layers' pair tables together (64 MiB) up to which every possible pair has its row
 
 
@@ -105,9 +104,7 @@ class ExpertTable:
     def move_into(self, tally: Tally) -> None:
         """Hand over the pairs; ends the table."""
         if self._dense:
-            keys = np.flatnonzero(self._rows[:, 0])
-            both, weight = self._rows[keys].T
-            sums = np.stack([both & LOW, both >> 32, weight])
+            keys, sums = compiled("dense_pairs")(self._rows)
         else:
             rows = self._rows[np.flatnonzero(self._rows[:, 0])]
             keys, sums = rows[:, 0] - 1, np.ascontiguousarray(rows[:, 1:].T)

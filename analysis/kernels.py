@@ -128,6 +128,9 @@ class Tally:
     def _merge(self) -> None:
         if not self._pending:
             return
+        if len(self._keys) == 0 and len(self._pending) == 1 and (np.diff(self._pending[0][0]) > 0).all():
+            (self._keys, self._sums), self._pending, self._pending_cells = self._pending[0], [], 0
+            return
         keys = np.concatenate([self._keys, *(k for k, _ in self._pending)])
         order, starts = _segments(keys, self.backend)
         distinct = len(starts) == len(order)
