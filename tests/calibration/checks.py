@@ -1,13 +1,16 @@
-"""What a calibration check is, and how it is decided.
+"""What a calibration study is, and how its claims are decided.
 
-R replicate. A check draws a world anew in every replicate and says whether the interval covered the truth, or the test rejected.
+R replicate. A study draws a world anew in every replicate and says of each claim whether the interval covered the truth, the test rejected,
+or which share of its discoveries was false. Claims of one study share its draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Literal
@@ -17,93 +20,130 @@ import numpy as np
 from analysis.resampling import generator
 
 MONTE_CARLO_ERRORS = 3.0  # standard errors that a frequency may lie outside its window by chance
-LEAST = {"coverage": 400, "size": 2000}
+LEAST = {"coverage": 400, "size": 2000, "false discoveries": 2000}
+COVERAGE, SIZE = (0.93, 0.97), (0.0, 0.05)
+BLOCKS = 16  # pieces that the replicates of a study are handed out in, per process
 Rng = np.random.Generator
 
 
 @dataclass(frozen=True)
-class Check:
+class Claim:
     """One claim about an interval or a test.
 
-    window: frequencies that the claim allows, before Monte-Carlo error; for a size the upper end is what counts. run: one replicate,
-    whether the interval covered the truth or the test rejected. mutant: a known wrong method, which must fall outside the window.
+    nominal: what it says of itself. window: frequencies that are allowed before Monte-Carlo error. source: where the window is from.
+    mutant: a known wrong method, which must fall outside the window of the sound one. limit: why a sound method does not keep its nominal
+    frequency in this world; such a claim has the window of what is known instead.
     """
 
     name: str
-    kind: Literal["coverage", "size"]
-    nominal: float
-    window: tuple[float, float]
-    world: str
-    source: str
-    run: Callable[[Rng], bool]
+    kind: Literal["coverage", "size", "false discoveries"] = "coverage"
+    nominal: float = 0.95
+    window: tuple[float, float] = COVERAGE
+    source: str = "metrics specification 4.1"
     mutant: bool = False
-    replicates: int | None = None
+    limit: str = ""
 
-    @property
-    def least(self) -> int:
-        """Replicates of the whole suite."""
-        return self.replicates or LEAST[self.kind]
+
+def size(name: str, window: tuple[float, float] = SIZE, source: str = "metrics specification 5", **more: object) -> Claim:
+    """A test at 5 %: only the upper end of the window counts unless a lower one is given."""
+    return Claim(name, "size", 0.05, window, source, **more)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Claims that are judged on the same draws. run: one replicate, a number in [0, 1] for each claim (did it cover, did it reject)."""
+
+    name: str
+    world: str
+    claims: tuple[Claim, ...]
+    run: Callable[[Rng], Sequence[float]]
+    replicates: int
+
+    def __post_init__(self) -> None:
+        for claim in self.claims:
+            if not claim.mutant and self.replicates < LEAST[claim.kind]:
+                raise ValueError(f"{self.name}: {self.replicates} replicates; {claim.name} needs {LEAST[claim.kind]}")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The frequency a check came to, and whether it stays within its window."""
+    """The frequency a claim came to, and whether it stays within its window."""
 
-    check: Check
+    study: Study
+    claim: Claim
     replicates: int
     frequency: float
 
     @property
-    def error(self) -> float:
-        """Monte-Carlo standard error at the nominal frequency."""
-        p = self.check.nominal
-        return float(np.sqrt(p * (1 - p) / self.replicates))
+    def allowed(self) -> tuple[float, float]:
+        """The window, wider at each end by three Monte-Carlo errors of a frequency there."""
+        low, high = (end + side * MONTE_CARLO_ERRORS * (end * (1 - end) / self.replicates) ** 0.5 for end, side in zip(self.claim.window, (-1, 1)))
+        return max(low, 0.0), min(high, 1.0)
 
     @property
     def within(self) -> bool:
-        """Whether the frequency is within the window widened by Monte-Carlo error."""
-        low, high = self.check.window
-        return low - MONTE_CARLO_ERRORS * self.error <= self.frequency <= high + MONTE_CARLO_ERRORS * self.error
+        """Whether the frequency is allowed."""
+        low, high = self.allowed
+        return low <= self.frequency <= high
 
     @property
     def passed(self) -> bool:
         """A sound method is within; a mutant is outside."""
-        return self.within != self.check.mutant
+        return self.within != self.claim.mutant
 
 
-def every() -> dict[str, Check]:
-    """All checks by name; a module `of_*` of this package holds CHECKS."""
+@cache
+def every() -> dict[str, Study]:
+    """All studies by name; a module `of_*` of this package holds STUDIES."""
     import tests.calibration
 
     modules = [import_module(f"tests.calibration.{found.name}") for found in iter_modules(tests.calibration.__path__) if found.name.startswith("of_")]
-    checks = [check for module in modules for check in module.CHECKS]
-    named = {check.name: check for check in checks}
-    assert len(named) == len(checks), "two calibration checks share a name"
+    studies = [study for module in modules for study in module.STUDIES]
+    named = {study.name: study for study in studies}
+    assert len(named) == len(studies), "two calibration studies share a name"
     return named
 
 
-def outcome(check: Check, replicates: int, seed: int = 0, processes: int = 1) -> Outcome:
-    """Run a check; a replicate's draws depend on seed, name and its number alone, whatever the number of processes."""
-    blocks = [list(range(start, replicates, 8 * processes)) for start in range(min(8 * processes, replicates))]
+def outcomes(names: Sequence[str], share: float = 1.0, seed: int = 0, processes: int = 2) -> Iterator[Outcome]:
+    """Outcomes of the named studies, with that share of their replicates (1 at least)."""
     if processes == 1:
-        hits = sum(_block(check.name, block, seed) for block in blocks)
-    else:
-        with ProcessPoolExecutor(processes) as pool:
-            hits = sum(pool.map(_block, [check.name] * len(blocks), blocks, [seed] * len(blocks)))
-    return Outcome(check, replicates, hits / replicates)
-
-
-def outcomes(names: list[str], share: float = 1.0, seed: int = 0, processes: int = 2) -> Iterator[Outcome]:
-    """Outcomes of the named checks, with that share of their replicates."""
-    checks = every()
-    with ProcessPoolExecutor(processes) as pool:
         for name in names:
-            n = max(1, round(checks[name].least * share))
-            blocks = [list(range(start, n, 8 * processes)) for start in range(min(8 * processes, n))]
-            hits = sum(pool.map(_block, [name] * len(blocks), blocks, [seed] * len(blocks)))
-            yield Outcome(checks[name], n, hits / n)
+            yield from outcome(every()[name], share, seed)
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        for name in names:
+            study = every()[name]
+            numbers = range(n_replicates(study, share))
+            blocks = [numbers[start :: BLOCKS * processes] for start in range(min(BLOCKS * processes, len(numbers)))]
+            sums = np.sum(list(pool.map(_named_block, [name] * len(blocks), blocks, [seed] * len(blocks))), axis=0)
+            yield from _decided(study, sums, len(numbers))
 
 
-def _block(name: str, numbers: list[int], seed: int) -> int:
-    check = every()[name]
-    return sum(bool(check.run(generator(seed, name, number))) for number in numbers)
+def outcome(study: Study, share: float = 1.0, seed: int = 0) -> list[Outcome]:
+    """Outcomes of one study, in this process. A replicate's draws depend on seed, study and its number alone."""
+    numbers = range(n_replicates(study, share))
+    return _decided(study, _block(study, numbers, seed), len(numbers))
+
+
+def n_replicates(study: Study, share: float) -> int:
+    """That share of the study's replicates, 1 at least."""
+    return max(1, round(study.replicates * share))
+
+
+def _decided(study: Study, sums: np.ndarray, n: int) -> list[Outcome]:
+    return [Outcome(study, claim, n, float(total / n)) for claim, total in zip(study.claims, sums)]
+
+
+def _named_block(name: str, numbers: Sequence[int], seed: int) -> np.ndarray:
+    return _block(every()[name], numbers, seed)
+
+
+def _block(study: Study, numbers: Sequence[int], seed: int) -> np.ndarray:
+    """Sums over replicates [claims], of multiples of 2^-20, so that they do not depend on how replicates are dealt to processes."""
+    total = np.zeros(len(study.claims))
+    for number in numbers:
+        found = np.asarray(study.run(generator(seed, study.name, number)), np.float64)
+        if found.shape != total.shape or not ((found >= 0) & (found <= 1)).all():
+            raise ValueError(f"{study.name}: {found} for {len(study.claims)} claims; give each a number in [0, 1]")
+        total += np.rint(found * 2**20) / 2**20
+    return total
