@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.kernels import Backend, choose_backend, numba_loaded
+from analysis.kernels import Backend, choose_backend, compiled, numba_loaded
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -335,9 +335,5 @@ def _sum_logits(codes: Codes, terms: Int, keys: NDArray[np.uint16], least: int, 
 
 
 def _kernel(name: str, n_values: int, backend: Backend | None) -> Callable[..., Any] | None:
-    if (backend or choose_backend(n_values, 0 if numba_loaded() else COMPILED_FROM)) == "numpy":
-        return None
-    from analysis import compiled_halves as twins
-
-    kernel: Callable[..., Any] = getattr(twins, name)
-    return kernel
+    chosen = backend or choose_backend(n_values, 0 if numba_loaded() else COMPILED_FROM)
+    return compiled(name, "compiled_halves") if chosen == "numba" else None

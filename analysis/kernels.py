@@ -8,9 +8,11 @@ size, row order, thread count and backend. A float32 of at least 2**-8 is held e
 from __future__ import annotations
 
 import hashlib
+import mmap
 import sys
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -25,6 +27,7 @@ FIXED_ONE = 2.0**32
 LARGEST_SUM = 2.0**31  # a sum of reals beyond this overflows 64 bits
 DENSE_LIMIT = 2**20  # cells x columns of a tally that may be held densely (8 MiB); larger ones are mostly empty
 PENDING_LIMIT = 2**20  # cells x columns that wait to be merged (8 MiB), or half of those merged already
+COMPILER_MIB = {"absent": (384, 96), "loaded": (96, 48)}  # (address space, of it writable) for numba and a kernel; 230 and 64 measured
 COMPILED_FROM = 10_000_000  # shuffled or scattered rows below which numba's start-up (half a second) costs more than it saves
 
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -41,8 +44,20 @@ def from_fixed(sums: Int) -> Float:
 
 
 def choose_backend(n_rows: int, compiled_from: int = COMPILED_FROM) -> Backend:
-    """Compiled loops where the work repays their start-up, numpy below or without numba; both give the same bits."""
-    return "numba" if n_rows >= compiled_from and find_spec("numba") else "numpy"
+    """Compiled loops where the work repays their start-up, numpy below, without numba or without memory for it; both give the same bits."""
+    return "numba" if n_rows >= compiled_from and find_spec("numba") and compiler_fits() else "numpy"
+
+
+def compiler_fits() -> bool:
+    """Whether limits on memory leave room for numba and a compilation: LLVM aborts the process where it gets none, so nothing can be caught."""
+    address, data = (size << 20 for size in COMPILER_MIB["loaded" if numba_loaded() else "absent"])
+    try:
+        np.empty(data, np.uint8)
+        if hasattr(mmap, "MAP_PRIVATE"):  # address space that counts as no data, as a library's text does
+            mmap.mmap(-1, address, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ).close()
+    except (MemoryError, OSError):
+        return False
+    return True
 
 
 def numba_loaded() -> bool:
@@ -175,9 +190,11 @@ def scatter_layers(types: Int, rows: Int, values: Int, out: Int, backend: Backen
 
 
 @cache
-def compiled(name: str) -> Callable[..., Any]:
-    """The compiled twin; numba is imported on first use only."""
-    from analysis import compiled as twins
-
-    kernel: Callable[..., Any] = getattr(twins, name)
+def compiled(name: str, module: str = "compiled") -> Callable[..., Any]:
+    """The compiled twin; numba is imported on first use only. MemoryError where a limit leaves no room for it."""
+    if not compiler_fits():
+        address, data = COMPILER_MIB["loaded" if numba_loaded() else "absent"]
+        raise MemoryError(f"numba needs about {address} MiB of address space, {data} MiB of it writable, beyond what the process holds; "
+                          "raise the limit (ulimit -v, -d) or count with numpy, which gives the same bits")
+    kernel: Callable[..., Any] = getattr(import_module(f"analysis.{module}"), name)
     return kernel

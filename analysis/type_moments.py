@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis import halves
-from analysis.kernels import Backend, choose_backend, numba_loaded, segment_sums
+from analysis.kernels import Backend, choose_backend, compiled, numba_loaded, segment_sums
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -100,10 +100,8 @@ class TypeSums:
         if _chosen(len(v), backend) == "numpy":
             self._add_fixed(v, _fixed(h), _fixed(c), e.astype(np.int64))
             return
-        from analysis.compiled_types import add_columns
-
         h, c = (np.ascontiguousarray(x, np.float64 if x.dtype == np.float16 else None) for x in (h, c))
-        add_columns(v, h, c, np.ascontiguousarray(e), self._rows)
+        compiled("add_columns", "compiled_types")(v, h, c, np.ascontiguousarray(e), self._rows)
 
     def merge(self, other: TypeSums) -> None:
         """Add another's sums."""
@@ -133,12 +131,10 @@ class TypeSums:
         return np.ascontiguousarray(v)
 
     def _add_compiled(self, types: NDArray[np.integer[Any]], rows: NDArray[np.generic], start: int) -> None:
-        from analysis.compiled_types import add_probabilities
-
         codes, is_float16 = halves.codes_of(rows), rows.dtype == np.float16
         allowed = halves.largest_deviation(is_float16)
-        added = add_probabilities(types, codes, halves.probability_terms(is_float16), int(allowed * halves.P_ONE),
-                                  halves.one_pattern(is_float16), self._rows)
+        kernel = compiled("add_probabilities", "compiled_types")
+        added = kernel(types, codes, halves.probability_terms(is_float16), int(allowed * halves.P_ONE), halves.one_pattern(is_float16), self._rows)
         if added < len(codes):
             halves.refuse(codes[added:], is_float16, allowed, start + added)
 
