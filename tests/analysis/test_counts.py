@@ -150,3 +150,31 @@ def test_counts_may_change_from_plain_to_compiled_on_the_way(monkeypatch):
     plain, chosen = accumulate(TRACE, PLAN, "numpy"), iter(["numpy", "numba"] * 9)
     monkeypatch.setattr(counting, "choose_backend", lambda work, compiled_from: next(chosen))
     assert_same(plain, accumulate(TRACE, PLAN))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_what_nobody_asks_for_is_left_out_and_the_rest_is_the_same(backend):
+    whole = accumulate(TRACE, PLAN, backend)
+    lean = accumulate(TRACE, replace(PLAN, cells=False, choices=False, histogram_bins=0, thresholds_nats=np.zeros((0, 2))), backend)
+    assert len(lean.n) == lean.entropy.size == lean.histogram.size == lean.below_HLD.size == len(lean.choices) == 0
+    for name in ("n_V", "n_documents_V", "position_V", "entropy_LV", "entropy_square_LV", "confidence_LV", "extremes_LV2", "tokens_D", "entropy_LD"):
+        assert np.array_equal(getattr(lean, name), getattr(whole, name)), name
+
+
+def test_type_sums_are_those_of_the_cells():
+    counts = accumulate(TRACE, PLAN)
+    for cells, by_type in ((counts.n[None], counts.n_V[None]), (counts.position[None], counts.position_V[None]), (counts.entropy, counts.entropy_LV)):
+        summed = np.zeros_like(by_type)
+        np.add.at(summed.T, counts.type, cells.T)
+        assert np.array_equal(summed, by_type)
+
+
+def test_threads_change_no_bit():
+    assert_same(accumulate(TRACE, PLAN, "numba"), accumulate(TRACE, PLAN, "numba", threads=2))
+
+
+def test_every_kind_of_float16_weight_is_summed_alike():
+    kinds = np.array([0.0, -0.0, 6e-8, 3e-5, 6.1e-5, 0.3, 1.0, 1.5, -0.25, 65504.0], np.float16)
+    rng = np.random.default_rng(0)
+    trace = MemoryTrace(TRACE.meta, TRACE.documents, [replace(s, weights=tuple(rng.choice(kinds, w.shape) for w in s.weights)) for s in TRACE.shards])
+    assert_same(accumulate(trace, PLAN, "numpy"), accumulate(trace, PLAN, "numba"))
