@@ -6,9 +6,27 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 Int = NDArray[np.int64]
+AHEAD = 6  # runs between asking for a pair's cache line and adding to it
+
+
+def _ask_for(_context: Any, _address: Any) -> Any:
+    """Typing and code of llvm.prefetch for writing."""
+    from llvmlite import ir  # type: ignore[import-untyped]
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        ask = builder.module.declare_intrinsic("llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, word, word, word]))
+        builder.call(ask, [builder.inttoptr(arguments[0], byte), word(1), word(2), word(1)])
+        return word(0)
+
+    return numba.types.int32(numba.types.int64), generate
+
+
+_prefetch: Any = intrinsic(_ask_for)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -160,7 +178,12 @@ def _weight(code: Any, values: Int) -> Any:
 @numba.njit(nogil=True, cache=True)
 def add_dense_choices(order: Int, runs: Int, n_experts: int, ids: Any, codes: Any, values: Int, rows: Int) -> None:
     """Count (type, expert) pairs of rows in order of type into rows [V x E, 2]: n + 2**32 first choices, and weight."""
-    for r in range(runs.shape[1] - 1):
+    address, n_runs = np.int64(rows.ctypes.data), runs.shape[1] - 1
+    for r in range(n_runs):
+        if r + AHEAD < n_runs:
+            soon, t = runs[0, r + AHEAD] * n_experts, np.uint64(order[np.uint64(runs[1, r + AHEAD])])
+            for k in range(ids.shape[1]):
+                _prefetch(address + 16 * (soon + np.int64(ids[t, k])))
         base = np.uint64(runs[0, r]) * np.uint64(n_experts)
         for i in range(np.uint64(runs[1, r]), np.uint64(runs[1, r + 1])):
             t = np.uint64(order[i])
