@@ -8,7 +8,7 @@ within-document shuffles do not: their size at 5 % is 1.0 and up to 0.92.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -63,6 +63,7 @@ class ShiftNull:
 
     observed [P], null [R, P]: plug-in, bits; one shift per document and draw serves all pairs, so that rows of `null` feed a maxT.
     interval: of the excess, where documents had groups. left_out: share of tokens in documents too short, or dropped by position.
+    few, without_G: excess over the interval's draws [P], and without each group of documents [G, P]; None without groups.
     NaN where no eligible token has both choices.
     """
 
@@ -73,6 +74,8 @@ class ShiftNull:
     n_tokens: int
     left_out: float
     level: float = 0.95
+    few: Float | None = None
+    without_G: Float | None = None
 
     @property
     def excess(self) -> Float:
@@ -97,6 +100,15 @@ class ShiftNull:
         p = self.p if len(self.null) >= FEWEST_FOR_P else np.full_like(self.observed, np.nan)
         low, high = np.quantile(self.null, [0.025, 0.975], axis=0) if len(self.null) else np.full((2, len(self.observed)), np.nan)
         return [self._estimate(i, p[i], low[i], high[i]) for i in range(len(self.observed))]
+
+    def mean(self) -> ShiftNull:
+        """The mean over the pairs as one pair: its interval is of the mean, over the same groups of documents and shifts."""
+        interval = None
+        if self.few is not None and self.without_G is not None:
+            few, without = self.few.mean(keepdims=True), self.without_G.mean(axis=1, keepdims=True)
+            interval = moved_to(left_out_interval(few, without, self.level), self.excess.mean(keepdims=True))
+        return replace(self, observed=self.observed.mean(keepdims=True), null=self.null.mean(axis=1, keepdims=True), interval=interval,
+                       few=None, without_G=None)
 
     def _estimate(self, i: int, p: float, low: float, high: float) -> Estimate:
         if np.isnan(self.excess[i]):
@@ -130,13 +142,14 @@ def shifted_information(documents: RoutedDocuments, pairs: ArrayLike, plan: Shif
     sources = shift_sources(kept, plan.seed, backend)
     observed = moved_information(rows, chosen, lambda _: rows.identity(), [0])[0]
     null = moved_information(rows, chosen, sources, range(plan.n_draws), plan.threads)
-    interval = None
+    interval = few = without_G = None
     if kept.group is not None and rows.n_rows and plan.n_draws:
         n_draws = min(plan.n_interval_draws, plan.n_draws)
         without = left_out_information(rows, chosen, shift_moves(rows, kept, sources), range(-1, n_draws), plan.threads)
-        few = left_out_interval(observed - null[:n_draws].mean(axis=0), (without[0] - without[1:].mean(axis=0)).T, plan.level)
-        interval = moved_to(few, observed - null.mean(axis=0))
-    return ShiftNull(observed, null, interval, len(kept.keys), int(kept.starts[-1]), 1 - kept.starts[-1] / total if total else 0.0, plan.level)
+        few, without_G = observed - null[:n_draws].mean(axis=0), (without[0] - without[1:].mean(axis=0)).T
+        interval = moved_to(left_out_interval(few, without_G, plan.level), observed - null.mean(axis=0))
+    return ShiftNull(observed, null, interval, len(kept.keys), int(kept.starts[-1]), 1 - kept.starts[-1] / total if total else 0.0, plan.level,
+                     few, without_G)
 
 
 def eligible(documents: RoutedDocuments, drop_first: int = 0) -> RoutedDocuments:

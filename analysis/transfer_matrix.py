@@ -18,6 +18,7 @@ from analysis.arithmetic import Float, divide, entropy_bits, mutual_information_
 from analysis.estimate import Estimate
 from analysis.estimation import Groups, interval_estimates, jackknife
 from analysis.gates import NO_DATA, ONE_DOCUMENT, TRANSFER_TOKENS_PER_CELL, few_per_domain, gated, undersampled
+from analysis.left_out import LeftOut
 from analysis.metrics.transfer import choose_smoothing, log2_transition, ratio_terms
 from analysis.registry import find
 from analysis.resampling import Interval
@@ -42,13 +43,15 @@ class DomainJoints:
 class TransferMatrix:
     """Estimates by source and target. by_pair [D, D, P]; mean [D, D]: over adjacent layers; smoothing [D, P]: b of each source.
 
-    The diagonal is I_B (first-choice mutual information of the domain itself), the most that any source can transfer.
+    The diagonal is I_B (first-choice mutual information of the domain itself), the most that any source can transfer. overall: mean over
+    all ordered pairs of domains and adjacent layers, each group of documents left out of every pair that its domain is in.
     """
 
     names: tuple[str, ...]
     by_pair: NDArray[Any]
     mean: NDArray[Any]
     smoothing: Float
+    overall: Estimate
 
 
 @dataclass
@@ -80,9 +83,30 @@ def transfer_matrix(domains: Sequence[DomainJoints], *, smoothing: float | None 
     for (a, b), replicates in made.items():
         gates = [_gate(domains[a], domains[b], pair) for pair in range(n_pairs)]
         by_pair[a, b], mean[a, b] = _estimates(replicates, domains[a], domains[b], gates, level)
+    overall = _overall(domains, made, [mean[pair] for pair in made], level)
     for d, domain in enumerate(domains):
         by_pair[d, d], mean[d, d] = _ceiling(domain, level)
-    return TransferMatrix(tuple(domain.name for domain in domains), by_pair, mean, chosen)
+    return TransferMatrix(tuple(domain.name for domain in domains), by_pair, mean, chosen, overall)
+
+
+def _overall(domains: Sequence[DomainJoints], made: dict[tuple[int, int], _Replicates], means: Sequence[Estimate], level: float) -> Estimate:
+    """Mean of T over ordered pairs and layers; domains are strata, whose biases, variances and degrees of freedom add."""
+    n_documents = min(domain.n_documents for domain in domains)
+    missing = next((one.reason for one in means if one.value is None), None) if made else f"{NO_DATA}: one domain; a transfer needs two"
+    if missing:
+        return Estimate.undefined(missing, unit="bits", n_units=n_documents, method=METHOD)
+    whole = {pair: one.whole.mean() for pair, one in made.items()}
+    total, without, stratum = sum(whole.values()), [], []
+    for d, domain in enumerate(domains):
+        sums = np.full(len(domain.joints_P[0]), total)
+        for (a, b), one in made.items():
+            if d in (a, b):
+                sums += (one.without_A if d == a else one.without_B).mean(axis=1) - whole[a, b]
+        without.append(sums / len(made))
+        stratum.append(np.full(len(sums), d))
+    replicates = LeftOut(np.asarray(total / len(made)), np.concatenate(without), n_documents, np.concatenate(stratum))
+    estimate: Estimate = replicates.estimates("transfer_info", level=level).item()
+    return gated(estimate, *(one.gate for one in means))
 
 
 def _check(domains: Sequence[DomainJoints]) -> None:

@@ -97,10 +97,14 @@ class Hypothesis:
     bands: Mapping[str, tuple[Band, ...]] = field(default_factory=dict)  # criterion name -> bands
     settings: Mapping[str, Any] = field(default_factory=dict)  # values of [analysis] that the criteria mean; others are post hoc
     seed_rule: str | None = None  # name of the seed's own binary rule in seed_rules.RULES
+    expects: Mapping[str, Mapping[str, tuple[Outcome, ...]]] = field(default_factory=dict)  # control -> criterion -> outcomes it may have
 
     def declaration(self) -> dict[str, Any]:
-        """Plain values of everything that decides the verdict."""
-        return asdict(self)
+        """Plain values of everything that decides the verdict; `expects` only where it says something."""
+        fields = asdict(self)
+        if not self.expects:
+            del fields["expects"]
+        return fields
 
     @property
     def fingerprint(self) -> str:

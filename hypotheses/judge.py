@@ -12,11 +12,13 @@ from hypotheses.seed_rules import RULES, grade, lowest
 from hypotheses.verdict import all_of, documents_to_settle, interval_outcome, is_upper
 from hypotheses.wording import sentence
 
-__all__ = ["CONTROL_EXPECTS", "findings_from_json", "findings_to_json", "judge", "judge_criterion", "sentence"]
+__all__ = ["CONTROL_EXPECTS", "expected_of", "expected_words", "findings_from_json", "findings_to_json", "judge", "judge_criterion",
+           "sentence"]
 
 CONTROL_EXPECTS: Mapping[str, Outcome] = {"positive": "supported", "negative": "refuted"}
 DOMAINS_NAMED = 2  # below their floor; more are counted
 GATED = "below its floor: "  # how the reason of a gated criterion begins
+UNDEFINED, NOT_MADE = "undefined: ", "no estimate of "
 
 
 def judge(hypothesis: Hypothesis, evaluation: Evaluation, *, controls: Mapping[str, Evaluation] | None = None,
@@ -47,7 +49,7 @@ def judge_criterion(hypothesis: Hypothesis, criterion: Criterion, evaluation: Ev
     """One criterion: floors first, then whether there is an interval at the declared level, then the interval against the bound."""
     estimate = evaluation.estimates.get(criterion.metric)
     if estimate is None:
-        reason = f"no estimate of {criterion.metric} was made"
+        reason = f"{NOT_MADE}{criterion.metric} was made"
         return CriterionFinding(criterion, Estimate.undefined(reason, unit=criterion.unit), "inconclusive", reason)
     point, guaranteed = _grades(hypothesis, criterion, estimate)
     floors = _below_floors(criterion, evaluation.facts)
@@ -108,7 +110,7 @@ def _below_floors(criterion: Criterion, facts: Mapping[str, Any]) -> list[tuple[
 def _unusable(criterion: Criterion, estimate: Estimate) -> str | None:
     """Why this estimate cannot be held against the bound, if it cannot."""
     if estimate.value is None:
-        return f"undefined: {estimate.reason}"
+        return f"{UNDEFINED}{estimate.reason}"
     if estimate.gate is not None:
         return GATED + estimate.gate
     if estimate.unit != criterion.unit:
@@ -146,34 +148,66 @@ def _grades(hypothesis: Hypothesis, criterion: Criterion, estimate: Estimate) ->
     return grade(estimate.value, bands), None if worst is None else grade(worst, bands)
 
 
+def expected_of(hypothesis: Hypothesis, control: str) -> dict[str, tuple[Outcome, ...]]:
+    """Outcomes that each criterion may have on a control: as declared in `expects` (a criterion that is not named is not asked), else one for all.
+
+    Raises ValueError for a control without a declared or a usual outcome, and for a criterion that the hypothesis has not.
+    """
+    declared = hypothesis.expects.get(control)
+    if declared is None:
+        if control not in CONTROL_EXPECTS:
+            raise ValueError(f"hypothesis {hypothesis.name!r}: control {control!r} has no expected outcome; declare it in expects")
+        return {one.name: (CONTROL_EXPECTS[control],) for one in hypothesis.criteria}
+    unknown = sorted(set(declared) - {one.name for one in hypothesis.criteria})
+    if unknown:
+        raise ValueError(f"hypothesis {hypothesis.name!r}: control {control!r} expects something of {', '.join(unknown)}, which is no criterion")
+    return {name: tuple(outcomes) for name, outcomes in declared.items()}
+
+
+def expected_words(hypothesis: Hypothesis, control: str) -> str:
+    """What is expected of a control, in words: one outcome for all criteria, or which criteria must come out how."""
+    by_outcome: dict[tuple[Outcome, ...], list[str]] = {}
+    for name, outcomes in expected_of(hypothesis, control).items():
+        by_outcome.setdefault(outcomes, []).append(name)
+    if len(by_outcome) == 1 and not hypothesis.expects.get(control):
+        return " or ".join(next(iter(by_outcome)))
+    return "; ".join(f"{' or '.join(outcomes)}: {', '.join(names)}" for outcomes, names in by_outcome.items())
+
+
 def _controls(hypothesis: Hypothesis, judged: Sequence[CriterionFinding],
               controls: Mapping[str, Evaluation] | None) -> tuple[dict[str, Any], list[str]]:
-    """What each control came to by every criterion, and the failures; one below its floor in the run cannot be asked of a control."""
+    """What each control came to by every criterion, and the failures.
+
+    A criterion below its floor in the run cannot be asked of a control; nor, where `expects` says what is asked, one undefined in the run.
+    """
     if controls is None and hypothesis.controls:
-        absent = {name: {"expected": CONTROL_EXPECTS[name], "outcome": None, "status": "not run"} for name in hypothesis.controls}
+        absent = {name: {"expected": expected_words(hypothesis, name), "outcome": None, "status": "not run"} for name in hypothesis.controls}
         return absent, ["they were not run, so nothing shows that this assay can tell the claim from its absence"]
-    testable = [one.criterion for one in judged if not one.reason.startswith(GATED)]
+    barred = (GATED, UNDEFINED, NOT_MADE) if hypothesis.expects else (GATED,)
+    testable = [one.criterion for one in judged if not one.reason.startswith(barred)]
     shown: dict[str, Any] = {}
     failures: list[str] = []
     found = controls or {}
     for name in sorted({*hypothesis.controls, *found}):
         shown[name] = _control(hypothesis, testable, name, found.get(name))
         if shown[name]["status"] == "failed":
-            failures.append(f"the {name} control must be {shown[name]['expected']} by every criterion ({shown[name]['reason']})")
+            asked = "by every criterion " if name not in hypothesis.expects else ""
+            failures.append(f"the {name} control must be {shown[name]['expected']} {asked}({shown[name]['reason']})")
     return shown, failures
 
 
 def _control(hypothesis: Hypothesis, testable: Sequence[Criterion], name: str, evaluation: Evaluation | None) -> dict[str, Any]:
-    expected = CONTROL_EXPECTS[name]
-    if not testable:
-        return {"expected": expected, "outcome": None, "status": "not judged", "reason": "the run is below its floors"}
+    expected, words = expected_of(hypothesis, name), expected_words(hypothesis, name)
+    asked = [criterion for criterion in testable if criterion.name in expected]
+    if not asked:
+        return {"expected": words, "outcome": None, "status": "not judged", "reason": "the run is below its floors"}
     if evaluation is None:
-        return {"expected": expected, "outcome": None, "status": "failed", "reason": "it was not run"}
-    judged = tuple(judge_criterion(hypothesis, criterion, evaluation) for criterion in testable)
-    outcome, astray = all_of(one.outcome for one in judged), [one for one in judged if one.outcome != expected]
+        return {"expected": words, "outcome": None, "status": "failed", "reason": "it was not run"}
+    judged = tuple(judge_criterion(hypothesis, criterion, evaluation) for criterion in asked)
+    outcome, astray = all_of(one.outcome for one in judged), [one for one in judged if one.outcome not in expected[one.criterion.name]]
     decisive = limiting_of(astray or judged)
     assert decisive is not None
-    return {"expected": expected, "outcome": outcome, "status": "failed" if astray else "passed",
+    return {"expected": words, "outcome": outcome, "status": "failed" if astray else "passed",
             "reason": f"{decisive.criterion.name}: {decisive.outcome}, {decisive.reason}",
             "criteria": {one.criterion.name: {"outcome": one.outcome, "value": one.estimate.value, "low": one.estimate.low,
                                               "high": one.estimate.high} for one in judged}}
