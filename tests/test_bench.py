@@ -12,12 +12,19 @@ import numpy as np
 import pytest
 
 from tests.bench import __main__ as bench
-from tests.bench import type_statistics
+from tests.bench import report, type_statistics
 from tests.bench.measure import Rival, Workload, compare
 from tests.bench.rows import Sample, Sizes
+from tests.bench.stages import Gate, rivals_of_stages, stage_gates
 
 TINY = Sizes(tokens=6_000, vocabularies=(256,), loop_tokens=500, replicates=20, rival_replicates=2, null_draws=4, rival_draws=1,
-             store_tokens=3_000, evaluated_tokens=6_000, evaluations=2, bound_mib=224, alternations=2)
+             store_tokens=3_000, evaluated_tokens=6_000, evaluations=2, bound_mib=224, alternations=2,
+             seed_documents=120, seed_experts=16, stage_replicates=20, stage_draws=(2, 3), exact_pairs=1, yard_tokens=5_000)
+SEED_000 = ["joint tables of 66 pairs, ids layer by layer", "information of 66 pairs, overall and in 6 domains",
+            "expert correlation, 11 adjacent pairs x 16^2", "usage, specialisation, chi-square, V, JSD",
+            "NMI of 120 pairs of experts x 12 layers", "transitions, 12 layers", "31 lags x 12 layers",
+            "20 bootstrap replicates of every marginal statistic", "corrected information and document error of 66 pairs",
+            "2 circular shifts x 66 pairs", "20 exact replicates of information, 2 pairs"]
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc and RLIMIT_DATA are Linux")
 
 
@@ -33,7 +40,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @linux
 def test_every_workload_is_measured(measured: dict[str, Any]) -> None:
     names = list(dict.fromkeys(row["workload"] for row in measured["rows"]))
-    assert names == ["per-type statistics, 256 types", "all counts of the analysis, 256 types", "two-way bootstrap of Spearman, B = 20",
+    assert names == [*SEED_000, "per-type statistics, 256 types", "all counts of the analysis, 256 types", "two-way bootstrap of Spearman, B = 20",
                      "matched null, R = 4", "trace store, write", "trace store, read", "ids to arrays",
                      "evaluate(), from the store to every estimate, null and table",
                      "a trace larger than memory, streamed through the counts"]
@@ -42,24 +49,44 @@ def test_every_workload_is_measured(measured: dict[str, Any]) -> None:
             assert len(row["ours"]["wall_s"]) == len(row["theirs"]["wall_s"]) == TINY.alternations
             assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
         assert row["agreed"]
-    assert len(measured["yard_s"]) == 2
-    assert {"form", "sizes", "machine", "versions", "commit", "yard_s", "wall_s", "rows"} == set(measured)
+    assert set(measured) == {"form", "sizes", "machine", "versions", "commit", "yard_s", "wall_s", "rows", "stages", "memory", "gates"}
+
+
+@linux
+def test_stages_add_up(measured: dict[str, Any]) -> None:
+    stages = {one["stage"]: one for one in measured["stages"]}
+    assert list(stages) == ["a", "b", "c", "d", "e", "j"]
+    for letter, before in (("a", ""), ("b", "a"), ("c", "ab"), ("d", "ab"), ("e", ""), ("j", "")):
+        expected = sum(stages[one]["own"]["cpu_s"] for one in [*before, letter])
+        assert stages[letter]["whole"]["cpu_s"] == pytest.approx(expected)
+    for kind in ("naive", "library"):
+        assert set(rivals_of_stages(measured["rows"], kind)) == {"a", "b", "c", "e"}
+    assert stage_gates(measured["stages"])[0].name == "stage a: every point estimate"
+    assert not [gate for gate in measured["gates"] if gate["gate"].startswith("stage")]  # a smaller world has no targets
+
+
+def test_gates_are_met_at_their_bound() -> None:
+    assert Gate("g", 10.0, 10.0, "yards").met
+    assert not Gate("g", 10.1, 10.0, "yards").met
+    assert Gate("g", 3.0, 3.0, "x", least=True).met
+    assert not Gate("g", 2.9, 3.0, "x", least=True).met
+    assert Gate("g", None, 3.0, "x").met is None
 
 
 @linux
 def test_table_has_a_line_per_rival(measured: dict[str, Any]) -> None:
-    lines = bench.table(measured).splitlines()
+    lines = report.table(measured).splitlines()
     body = [line for line in lines if line.startswith("|")][2:]
     assert len(body) == len(measured["rows"])
     assert len({line.count("|") for line in body}) == 1
-    assert sum("scaled" in line for line in body) == 5  # what ran on a slice says so
+    assert all(("scaled" in row["rival_note"]) == (row["share_run"] < 1) for row in measured["rows"] if "rival" in row)  # a slice says so
 
 
 @linux
 def test_changes_compare_like_with_like(measured: dict[str, Any]) -> None:
-    assert bench.changes(measured, measured).count("\n") == 1 + sum("rival" in row for row in measured["rows"])
+    assert report.changes(measured, measured).count("\n") == 1 + len(measured["stages"]) + sum("rival" in row for row in measured["rows"])
     with pytest.raises(ValueError, match="other sizes"):
-        bench.changes(measured | {"form": bench.FORM - 1}, measured)
+        report.changes(measured | {"form": bench.FORM - 1}, measured)
 
 
 def test_a_rival_with_other_numbers_is_not_timed() -> None:

@@ -1,4 +1,4 @@
-"""`make bench`: our counting beside the usual ways, as ratios of one run; a table on stdout, JSON with --out."""
+"""`make bench`: our counting beside the usual ways, as ratios of one run; tables on stdout, JSON with --out, Markdown with --markdown."""
 
 from __future__ import annotations
 
@@ -14,28 +14,41 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.bench import all_counts, bootstrap, evaluation, null, store, type_statistics
+from threadpoolctl import threadpool_limits
+
+from tests.bench import all_counts, bootstrap, evaluation, null, report, stages, store, type_statistics
 from tests.bench.measure import Yard, compare
 from tests.bench.rows import Sample, Sizes
+from tests.bench.seed_000 import Seed000
+from tests.bench.seed_000_parts import Parts
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = Sizes(tokens=500_000, vocabularies=(2_048, 32_768), loop_tokens=10_000, replicates=999, rival_replicates=5, null_draws=99, rival_draws=2,
              store_tokens=150_000, evaluated_tokens=150_000, evaluations=3, bound_mib=448)
 SHORT = Sizes(tokens=100_000, vocabularies=(2_048, 32_768), loop_tokens=4_000, replicates=199, rival_replicates=4, null_draws=19, rival_draws=2,
-              store_tokens=60_000, evaluated_tokens=40_000, evaluations=2, bound_mib=352)
-FORM = 1  # of the JSON; raise it when a workload changes, so that runs are not compared that cannot be
+              store_tokens=60_000, evaluated_tokens=40_000, evaluations=2, bound_mib=352, seed_documents=3_720, stage_replicates=200,
+              stage_draws=(5, 20), exact_pairs=2, alternations=2)
+FORM = 2  # of the JSON; raise it when a workload changes, so that runs are not compared that cannot be
 
 
 def machine() -> dict[str, Any]:
     model = "unknown"
     if (cpuinfo := Path("/proc/cpuinfo")).exists():
         model = next((line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")), model)
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "system": platform.platform(), "load": [round(load, 1) for load in os.getloadavg()]}
+    return {"cpu": model, "cores": cores(), "system": platform.platform(), "load": load()}
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load() -> list[float]:
+    return [round(one, 1) for one in os.getloadavg()]
 
 
 def versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in ("numpy", "scipy", "numba", "pandas", "polars", "pyarrow")}
+    return {"python": platform.python_version()} | {
+        name: version(name) for name in ("numpy", "scipy", "numba", "scikit-learn", "pandas", "polars", "pyarrow", "torch")}
 
 
 def commit() -> str:
@@ -49,94 +62,88 @@ def commit() -> str:
         return "unknown"
 
 
+class Run:
+    """Rows and stages as they are measured."""
+
+    def __init__(self, sizes: Sizes, root: Path) -> None:
+        self.sizes, self.root, self.begun = sizes, root, time.perf_counter()
+        self.yard = Yard(sizes.yard_tokens)
+        self.rows: list[dict[str, Any]] = []
+        self.stages: list[dict[str, Any]] = []
+        self.memory: list[dict[str, Any]] = []
+
+    def say(self, what: str) -> None:
+        print(f"[{time.perf_counter() - self.begun:5.0f} s] {what}", file=sys.stderr, flush=True)
+
+    def seed_000(self) -> None:
+        """Parts, then stages, whose kernels are then loaded."""
+        world = Seed000.of(self.sizes.seed_000)
+        few = min(2_000, world.shape.n_documents // 3)
+        for workload in Parts(world, few, self.sizes.stage_replicates, self.sizes.stage_draws[0]).all():
+            self.say(workload.name)
+            self.rows += compare(workload, self.sizes.alternations)
+        self.say("stages")
+        self.stages = stages.run(world, self.yard, self.sizes, min(2, cores()))
+
+    def types_and_store(self) -> None:
+        """Per-type statistics, bootstrap, matched null, trace store."""
+        sizes = self.sizes
+        samples = [Sample.of(sizes.tokens, vocabulary) for vocabulary in sizes.vocabularies]
+        for sample in samples:
+            self.say(f"per-type statistics, {sample.meta.vocabulary_size:,} types")
+            self.rows += compare(type_statistics.workload(sizes, sample), sizes.alternations)
+            self.rows += compare(all_counts.workload(sample), sizes.alternations)
+        self.say("bootstrap")
+        self.rows += compare(bootstrap.workload(sizes, samples[0]), sizes.alternations)
+        self.say("null")
+        self.rows += compare(null.workload(sizes, samples[0]), sizes.alternations)
+        self.say("trace store")
+        for workload in store.workloads(self.root / "store", Sample.of(sizes.store_tokens, 2_048)):
+            self.rows += compare(workload, sizes.alternations)
+
+    def processes(self) -> None:
+        """What needs a process of its own."""
+        if not sys.platform.startswith("linux"):
+            self.say("peak memory and its bound are measured on Linux only: evaluate() and the streamed trace are left out")
+            return
+        self.say("evaluate()")
+        self.rows.append(evaluation.whole_evaluation(self.root / "evaluate", self.sizes))
+        self.say("a trace larger than memory")
+        self.rows.append(evaluation.beyond_memory(self.root / "beyond", self.sizes))
+
+
 def measure(sizes: Sizes, root: Path) -> dict[str, Any]:
     """Everything, the yard first and last."""
-    begun, yard, rows = time.perf_counter(), Yard(), []
-
-    def say(what: str) -> None:
-        print(f"[{time.perf_counter() - begun:5.0f} s] {what}", file=sys.stderr, flush=True)
-
-    yard.walk()
-    samples = [Sample.of(sizes.tokens, vocabulary) for vocabulary in sizes.vocabularies]
-    for sample in samples:
-        say(f"per-type statistics, {sample.meta.vocabulary_size:,} types")
-        rows += compare(type_statistics.workload(sizes, sample), sizes.alternations)
-        rows += compare(all_counts.workload(sample), sizes.alternations)
-    say("bootstrap")
-    rows += compare(bootstrap.workload(sizes, samples[0]), sizes.alternations)
-    say("null")
-    rows += compare(null.workload(sizes, samples[0]), sizes.alternations)
-    say("trace store")
-    for workload in store.workloads(root / "store", Sample.of(sizes.store_tokens, 2_048)):
-        rows += compare(workload, sizes.alternations)
-    if sys.platform.startswith("linux"):
-        say("evaluate()")
-        rows.append(evaluation.whole_evaluation(root / "evaluate", sizes))
-        say("a trace larger than memory")
-        rows.append(evaluation.beyond_memory(root / "beyond", sizes))
-    else:
-        say("peak memory and its bound are measured on Linux only: evaluate() and the streamed trace are left out")
-    yard.walk()
-    say("done")
-    return {"form": FORM, "sizes": vars(sizes), "machine": machine(), "versions": versions(), "commit": commit(), "yard_s": yard.passes,
-            "wall_s": time.perf_counter() - begun, "rows": rows}
-
-
-def number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def table(measured: dict[str, Any]) -> str:
-    """Markdown: a line per rival; a ratio above 1 says how many times longer the rival takes."""
-    yard = sum(measured["yard_s"]) / len(measured["yard_s"])
-    lines = ["| workload | ours, s | yards | rate | against | theirs / ours (min-max) |", "|---|--:|--:|--:|---|--:|"]
-    notes: dict[str, str] = {}
-    for row in measured["rows"]:
-        walls = sorted(row["ours"]["wall_s"])
-        middle = walls[len(walls) // 2]
-        first = row["workload"] not in notes
-        notes[row["workload"]] = f"{row['note']}. Agreement: {row['agreed']}."
-        cells = [row["workload"], number(middle), number(middle / yard), f"{number(row['rate'])} {row['unit']}"] if first else [""] * 4
-        if "rival" in row:
-            against = row["rival"] + (f" ({row['rival_note']})" if row["rival_note"] else "")
-            cells += [against, f"**{number(row['ratio'])}** ({number(row['ratio_low'])}-{number(row['ratio_high'])})"]
-        else:
-            cells += [f"peak {row['peak_mib']:.0f} MiB", ""]
-        lines.append(f"| {' | '.join(cells)} |")
-    first_yard, last_yard = measured["yard_s"][0], measured["yard_s"][-1]
-    what = measured["machine"]
-    head = (f"{what['cpu']}, {what['cores']} cores, load {what['load'][0]}; commit {measured['commit']}; "
-            + ", ".join(f"{name} {found}" for name, found in measured["versions"].items())
-            + f"; yard {first_yard * 1e3:.0f} ms first, {last_yard * 1e3:.0f} ms last; {measured['wall_s']:.0f} s in all")
-    return "\n".join([head, "", *lines, "", *(f"- {name}: {note}" for name, note in notes.items())])
-
-
-def changes(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """Markdown: every ratio of an earlier run beside this one's. Raises ValueError where the two did different work."""
-    if any(before[name] != now[name] for name in ("form", "sizes")):
-        raise ValueError("--against: that run measured other sizes or another form of the bench; run both alike")
-    then = {(row["workload"], row["rival"]): row for row in before["rows"] if "rival" in row}
-    lines = [f"| theirs / ours | {before['commit']} | {now['commit']} |", "|---|--:|--:|"]
-    for row in now["rows"]:
-        if (earlier := then.get((row["workload"], row.get("rival")))) is not None:
-            lines.append(f"| {row['workload']}: {row['rival']} | {number(earlier['ratio'])} | {number(row['ratio'])} |")
-    return "\n".join(lines)
+    what, one = machine(), Run(sizes, root)
+    with threadpool_limits(1):
+        one.yard.walk()
+        one.seed_000()
+        one.types_and_store()
+        one.processes()
+        one.yard.walk()
+    one.say("done")
+    found = {"form": FORM, "sizes": vars(sizes), "machine": what | {"load_after": load()}, "versions": versions(), "commit": commit(),
+             "yard_s": one.yard.passes, "wall_s": time.perf_counter() - one.begun, "rows": one.rows, "stages": one.stages, "memory": one.memory}
+    return found | {"gates": stages.gates(found)}
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, under a minute")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, under two minutes")
     parser.add_argument("--out", type=Path, help="write everything measured as JSON")
+    parser.add_argument("--markdown", type=Path, help="write the tables as a page")
     parser.add_argument("--against", type=Path, help="JSON of an earlier run, to show its ratios beside this one's")
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="assay-bench-") as root:
         measured = measure(SHORT if asked.quick else LONG, Path(root))
     measured = json.loads(json.dumps(measured))
-    print(table(measured))
+    print(report.whole(measured))
     if asked.out:
         asked.out.write_text(json.dumps(measured, indent=1) + "\n")
+    if asked.markdown:
+        asked.markdown.write_text(report.page(measured))
     if asked.against:
-        print("\n" + changes(json.loads(asked.against.read_text()), measured))
+        print("\n" + report.changes(json.loads(asked.against.read_text()), measured))
 
 
 if __name__ == "__main__":

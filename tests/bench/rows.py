@@ -6,7 +6,7 @@ D document, T token (row), L MoE layer, K slot, V token type.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.rows import join, take
 from analysis.trace import DocumentRow, TraceBatch, TraceMeta
+from tests.bench.worlds import SEED_000, Shape
 from tests.references.memory_trace import MemoryTrace
 from tests.synthetic_trace import make_documents, make_meta, make_shards
 
@@ -38,6 +39,17 @@ class Sizes:
     evaluations: int
     bound_mib: int  # memory bound of the streaming child
     alternations: int = 3
+    seed_documents: int = 37_200
+    seed_experts: int = 128
+    stage_replicates: int = 1_000
+    stage_draws: tuple[int, int] = (25, 200)
+    exact_pairs: int | None = None  # all
+    yard_tokens: int = 1_190_000
+
+    @property
+    def seed_000(self) -> Shape:
+        """Seed 000, or a smaller one."""
+        return replace(SEED_000, n_documents=self.seed_documents, n_experts=self.seed_experts)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,93 @@
+"""The whole of seed 000's statistics, stage by stage, with its memory; and the gates that the measured numbers are held to."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.bench.measure import Stage, Yard, walk_stages
+from tests.bench.seed_000 import Seed000
+
+Row = Mapping[str, Any]
+
+
+def stages(world: Seed000, n_replicates: int, n_draws: tuple[int, int], threads: int, *, exact_pairs: int | None = None) -> list[Stage]:
+    """In the order in which they add up; n_draws: of stages c and d; exact_pairs: of the opt-in stage, all if None."""
+    few, many = n_draws
+    return [
+        Stage("a", "every point estimate", world.point_estimates),
+        Stage("b", f"+ {n_replicates:,} replicates of every marginal, corrected information with document errors",
+              lambda: world.errors(n_replicates), after=("a",)),
+        Stage("c", f"+ {few} circular shifts x {len(world.pairs)}", lambda: world.shifts(few), after=("a", "b")),
+        Stage("d", f"+ {many} circular shifts x {len(world.pairs)} in place of {few}", lambda: world.shifts(many, threads), threads, ("a", "b")),
+        Stage("e", f"{n_replicates:,} exact replicates of information, {exact_pairs or len(world.pairs)} pairs (opt-in)",
+              lambda: world.exact_replicates(n_replicates, threads, exact_pairs), threads),
+        Stage("j", f"information of {len(world.pairs)} pairs by leaving out 100 groups of documents (for judged numbers)", world.jackknife)]
+
+
+def rivals_of_stages(rows: Iterable[Row], kind: str) -> dict[str, float]:
+    """Seconds of a stage's parts by the fastest way of a kind, summed; a stage with a part that has no such way is left out."""
+    parts: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        if row.get("stage") and "rival" in row:
+            found = parts.setdefault(row["stage"], {}).setdefault(row["workload"], [])
+            if row["kind"] == kind:
+                found.append(statistics.median(row["theirs"]["wall_s"]))
+    return {stage: sum(min(times) for times in of.values()) for stage, of in parts.items() if all(of.values())}
+
+
+def run(world: Seed000, yard: Yard, sizes: Any, threads: int) -> list[dict[str, Any]]:
+    """Every stage between yards."""
+    assert world.kept
+    chosen = stages(world, sizes.stage_replicates, sizes.stage_draws, threads, exact_pairs=sizes.exact_pairs)
+    return walk_stages(chosen, yard, sizes.alternations)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A target: measured at most (or at least) `bound`."""
+
+    name: str
+    measured: float | None
+    bound: float
+    unit: str
+    least: bool = False
+
+    @property
+    def met(self) -> bool | None:
+        if self.measured is None:
+            return None
+        return self.measured >= self.bound if self.least else self.measured <= self.bound
+
+    def json(self) -> dict[str, Any]:
+        return {"gate": self.name, "measured": self.measured, "bound": self.bound, "unit": self.unit, "at_least": self.least, "met": self.met}
+
+
+def stage_gates(found: Sequence[Row]) -> list[Gate]:
+    """Those in yards, and the one in seconds."""
+    by = {one["stage"]: one for one in found}
+    gates = [Gate(f"stage {letter}: {by[letter]['name']}", by[letter]["whole"]["yards"], bound, "yards")
+             for letter, bound in (("a", 10.0), ("b", 30.0), ("c", 60.0), ("d", 330.0), ("e", 300.0)) if letter in by]
+    if "d" in by:
+        gates.append(Gate(f"stage d, wall, {by['d']['threads']} threads", by["d"]["whole"]["wall_s"], 20.0, "s"))
+    return gates
+
+
+def ratio(rows: Iterable[Row], workload: str, rival: str) -> float | None:
+    """Theirs over ours of the first row whose names begin so."""
+    return next((row["ratio"] for row in rows if row["workload"].startswith(workload) and row.get("rival", "").startswith(rival)), None)
+
+
+RATIO_GATES = (  # workload, rival, at least so many times ours
+    ("joint tables", "bare increment loop", 1 / 1.3), ("joint tables", "numpy bincount", 3.0), ("joint tables", "sklearn", 300.0))
+
+
+def gates(measured: Row) -> list[dict[str, Any]]:
+    """All gates of a run."""
+    rows, sizes = measured["rows"], measured["sizes"]
+    whole = sizes["seed_documents"] == 37_200 and sizes["stage_replicates"] == 1_000 and tuple(sizes["stage_draws"]) == (25, 200)
+    found = stage_gates([one for one in measured["stages"] if one["stage"] != "e" or sizes["exact_pairs"] is None] if whole else [])
+    found += [Gate(f"{workload} against {rival}", ratio(rows, workload, rival), bound, "x", True) for workload, rival, bound in RATIO_GATES]
+    return [gate.json() for gate in found if gate.measured is not None]
