@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypotheses
-from experiments import registration
+from experiments import claims, registration
 from experiments.declaration import Experiment, SourceSpec, resolved
 from experiments.progress import Progress
-from experiments.stages import analyse, collect, controls, corpus, judge, lookup, model, publish, report, sweep
+from experiments.stages import analyse, collect, controls, corpus, judge, model, publish, report
 from experiments.stages.context import Context
+from experiments.stages.stage import StageOf
 from hypotheses.claim import canonical_json, fingerprint
 from tracking.atomic import write_json
 from tracking.run import Run
@@ -25,33 +25,23 @@ if TYPE_CHECKING:
     from hypotheses.claim import Finding
 
 
-@dataclass(frozen=True)
-class StageOf:
-    """One stage: `work` returns remarks; `outputs` are patterns of the files that must stay as they are; `after`: whose remarks it depends on.
-
-    publishes: whether MLflow is brought up to date when it ends. defers: a signal waits for the end of the shard in hand.
-    """
-
-    name: str
-    work: Callable[[Context], Mapping[str, Any]]
-    outputs: tuple[str, ...]
-    after: tuple[str, ...]
-    publishes: bool = False
-    defers: bool = False
-
-
-STAGES = (
+FIRST = (
     StageOf("corpus", corpus.run, ("corpus/manifest.json",), ()),
     StageOf("model", model.run, ("training.json",), ("corpus",)),
     StageOf("collect", collect.run, ("trace/collection.json", "frequency/*"), ("corpus", "model"), publishes=True, defers=True),
-    StageOf("sweep", sweep.run, ("sweep/sweep.json", "sweep/grid.npz"), ("collect",)),
-    StageOf("analyse", analyse.run, ("analysis/*/evaluation.json", "analysis/*/tables/*", "routing_stats.*"), ("collect",)),
-    StageOf("confirm", sweep.confirm, ("sweep/confirmed.json",), ("sweep", "analyse")),
-    StageOf("controls", controls.run, ("controls/*/*/evaluation.json",), ("collect", "analyse")),
-    StageOf("lookup", lookup.run, ("fastpath/*",), ("analyse",)),
-    StageOf("judge", judge.run, ("findings.json",), ("analyse", "controls"), publishes=True),
-    StageOf("report", report.run, ("report/report.html", "report/report.md"), ("judge", "confirm", "lookup")),
 )
+JUDGE = StageOf("judge", judge.run, ("findings.json",), ("analyse", "controls"), publishes=True)
+
+
+def stages_of(experiment: Experiment) -> tuple[StageOf, ...]:
+    """The stages of a run in their order: what all runs do, and what each hypothesis does beside it (experiments.claims)."""
+    own = [claims.of(name) for name in experiment.hypotheses]
+    before, after = [stage for claim in own for stage in claim.BEFORE], [stage for claim in own for stage in claim.AFTER]
+    needed = ("collect", *(stage.name for stage in before if stage.feeds))
+    analysis = StageOf("analyse", analyse.run, ("analysis/*/evaluation.json", "analysis/*/tables/*", "routing_stats.*"), needed, opens_test=True)
+    controlled = StageOf("controls", controls.run, ("controls/*/*/evaluation.json",), ("collect", "analyse"))
+    shown = StageOf("report", report.run, ("report/report.html", "report/report.md"), ("judge", *(stage.name for stage in after)))
+    return (*FIRST, *before, analysis, *after, controlled, JUDGE, shown)
 
 
 DECLARED_IN = "declared_in.json"  # what `assay resume` reads again
@@ -90,7 +80,7 @@ def execute(experiment: Experiment, root: Path, progress: Progress, *, name: str
                                                  "overrides": list(experiment.overrides)})
         _notice_code(run)
         _log_protocol(context, run)
-        for stage in STAGES:
+        for stage in stages_of(experiment):
             _do(stage, context, run)
         run.finish()
         publish.publish(context, run, final=True)
@@ -100,7 +90,8 @@ def execute(experiment: Experiment, root: Path, progress: Progress, *, name: str
 def report_again(root: Path, directory: Path, progress: Progress) -> Path:
     """Write the report of a judged run again, under the declaration that the run began with; returns the path of the page."""
     with Run.resume(root, str(directory)) as run:
-        _do(STAGES[-1], Context(recorded(run.declaration), run.directory, root, progress), run, again=True)
+        experiment = recorded(run.declaration)
+        _do(stages_of(experiment)[-1], Context(experiment, run.directory, root, progress), run, again=True)
         run.finish()
         return run.directory / "report" / "report.html"
 
@@ -171,7 +162,7 @@ def _do(stage: StageOf, context: Context, run: Run, *, again: bool = False) -> N
     if not again and not run.needs(stage.name, inputs, faults):
         return
     print(f"{stage.name} ...", file=sys.stderr)
-    if stage.name == "analyse":
+    if stage.opens_test:
         _open_test_split(context, run)
     with run.stage(stage.name, inputs, defers=stage.defers) as under_way:
         run.state.stages[stage.name].code = _code(run)

@@ -6,10 +6,9 @@ import io
 from typing import Any
 
 import hypotheses
-from experiments import evaluation_files
+from experiments import claims, evaluation_files
 from experiments.report.table_files import csv_text
 from experiments.stages.context import Context
-from experiments.stages.evidence import var_evidence
 from hypotheses.claim import Evaluation
 from tracking.atomic import write_bytes
 
@@ -20,7 +19,7 @@ def run(context: Context) -> dict[str, Any]:
     """Evaluate every hypothesis on the run's trace."""
     for name in context.experiment.hypotheses:
         with context.progress.stage(f"analyse {name}"):
-            evaluation = hypotheses.evaluator(name)(var_evidence(context, context.trace))
+            evaluation = hypotheses.evaluator(name)(claims.of(name).evidence(context, context.trace))
         evaluation_files.save(evaluation, context.directory / "analysis" / name)
         _write_seed_table(context, evaluation)
     return {"hypotheses": list(context.experiment.hypotheses)}

@@ -11,8 +11,6 @@ from hypotheses.findings import findings_to_json
 from hypotheses.judge import judge
 from tracking.atomic import write_bytes
 
-CONTROLS = ("positive", "negative")
-
 
 def run(context: Context) -> dict[str, Any]:
     """One finding per hypothesis; the whole file is written or none of it."""
@@ -21,7 +19,7 @@ def run(context: Context) -> dict[str, Any]:
     findings = []
     for name in context.experiment.hypotheses:
         directory = context.directory / "analysis" / name
-        controls = {control: evaluation_files.load(context.directory / "controls" / control / name) for control in CONTROLS}
+        controls = {control: evaluation_files.load(context.directory / "controls" / control / name) for control in hypotheses.find(name).controls}
         findings.append(judge(hypotheses.find(name), evaluation_files.load(directory), controls=controls,
                               registration=note_of(context.experiment, name, context.root, run=context.directory.name)))
     write_bytes(context.directory / "findings.json", findings_to_json(findings).encode())

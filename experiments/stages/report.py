@@ -34,7 +34,7 @@ def write_report(context: Context) -> Path:
             corpus=context.read_json("corpus/manifest.json"), provenance=provenance(context),
             training=context.read_json("training.json") or None,
             sweep={**context.read_json("sweep/sweep.json"), **context.read_json("sweep/confirmed.json")} or None,
-            fastpath=context.read_json("fastpath/effect.json") or None, controls=context.read_json("controls/controls.json"),
+            fastpath=context.read_json("fastpath/effect.json") or None, controls=context.read_json("controls/controls.json").get(name, {}),
             quality=quality(collection))
         path = write(context.directory if len(findings) == 1 else context.directory / "hypotheses" / name, content)
     return path

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from experiments.pipeline import STAGES
+from experiments.declaration import load
+from experiments.pipeline import stages_of
 from tests.experiments import tiny_corpus
 from tests.experiments.tiny_runs import NOWHERE, ROOT, Child, arguments, run_directory, sequences, stages, start
 from tests.faults.test_disk import can_mount, small_disk
@@ -24,7 +25,7 @@ from tracking.trace_manifest import Manifest
 from tracking.traces import StoredTrace
 
 SEED = 20261122
-STAGE_NAMES = [stage.name for stage in STAGES]
+STAGE_NAMES = [stage.name for stage in stages_of(load("var", "tiny"))]
 INSIDE_COLLECTION = [f"{family}.{point}:{passing}" for family, passing in (("shard", 2), ("manifest", 2))
                      for point in ("write", "sync", "rename", "directory")]
 

@@ -1,0 +1,44 @@
+"""What a run does for each hypothesis beside what it does for all: one module each, found by the hypothesis' name.
+
+A module has `evidence(context, trace)`, what the hypothesis' evaluate() takes; `plant(context)`, which stores the control traces and
+returns what was planted; `BEFORE` and `AFTER`, its own stages before the analysis and after it. `control_trace` says where a control lies.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from experiments.stages.stage import StageOf
+
+if TYPE_CHECKING:
+    from analysis.trace import RoutingTrace
+    from experiments.stages.context import Context
+
+
+class Claim(Protocol):
+    """The functions of a claim's module."""
+
+    BEFORE: tuple[StageOf, ...]
+    AFTER: tuple[StageOf, ...]
+
+    def evidence(self, context: Context, trace: RoutingTrace) -> Any:
+        """What the hypothesis is judged from, for the run's own trace or for a control."""
+
+    def plant(self, context: Context) -> dict[str, Any]:
+        """Store every control trace of the hypothesis; a second call goes on where the first one died. Returns what was planted."""
+
+    def control_trace(self, kind: str) -> Path:
+        """Directory of a control's trace inside the run directory."""
+
+
+def of(name: str) -> Claim:
+    """The module of a hypothesis. LookupError, with the remedy, for a hypothesis that has none."""
+    try:
+        return cast(Claim, importlib.import_module(f"{__name__}.{name}"))
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}.{name}":
+            raise
+        raise LookupError(f"hypothesis {name!r}: nothing says how a run makes its evidence; add experiments/claims/{name}.py "
+                          "with evidence(), plant(), control_trace(), BEFORE and AFTER") from None
