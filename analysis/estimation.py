@@ -40,7 +40,7 @@ class Groups:
         return tuple(np.asarray(table, np.float64).sum(axis=0) for table in self.tables)
 
 
-def jackknife(groups: Groups, value: Value, *, level: float = 0.95, at_once: int = 2**24) -> Interval:
+def jackknife(groups: Groups, value: Value, *, level: float = 0.95, at_once: int = 2**18) -> Interval:
     """Bias-corrected value, plug-in, SE and Student interval of a value of additive tables [M...], by leaving out one group at a time.
 
     value: tables with leading batch axes -> [batch..., M...]. Strata: biases, variances and degrees of freedom add (metrics

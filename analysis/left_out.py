@@ -47,7 +47,7 @@ class LeftOut:
         return LeftOut(over(self.plug_in), over(self.left_out), self.n_documents, self.stratum)
 
 
-def leave_out(groups: Groups, value: Callable[..., Any], *, at_once: int = 2**22) -> LeftOut:
+def leave_out(groups: Groups, value: Callable[..., Any], *, at_once: int = 2**18) -> LeftOut:
     """A value of additive tables (leading batch axes) on the totals and without each group; at_once: cells of a table made at a time.
 
     ValueError for any unit but the document.
