@@ -1,0 +1,108 @@
+"""Experts of one layer that go with experts of the next: correlation, edges with false-discovery control, chains over all layers.
+
+X, Y expert of two adjacent layers, R shift, P pair of adjacent layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis.estimate import Estimate
+from analysis.gates import few_documents, gated
+from analysis.joint import joint_counts
+from analysis.kernels import Float
+from analysis.metrics.coupling import Edges, first_choice_indicators, pathways, pathways_seed, phi_cross, phi_edges
+from analysis.shift import eligible, shift_sources
+from analysis.threads import each
+from hypotheses.topology_evidence import TopologyCounts
+from hypotheses.topology_layers import ONE_LAYER
+from hypotheses.topology_parts import Part, Row, columns
+
+EDGE_WORK = 4e9  # rows x pairs x shifts
+NULL_CELLS = 2**27  # of the null draws of one pair, float32
+MANY_EXPERTS, MOST_EDGES = 32, 2_000  # beyond so many experts only the strongest edges of a pair are listed
+EDGE_COLUMNS = ("layer_i", "layer_j", "i", "j", "phi", "p", "q", "n", "published")
+PATH_COLUMNS = ("kind", "pathway", "step", "layer", "expert", "phi", "weight")
+
+
+def edge_part(counts: TopologyCounts) -> Part:
+    """phi of every pair of experts of adjacent layers, published edges and the heaviest chains through them, beside the seed's top tenth."""
+    part = Part()
+    if not counts.adjacent:
+        part.tables = {"cross_layer_correlation": columns([], EDGE_COLUMNS), "pathways": columns([], PATH_COLUMNS)}
+        part.estimates["phi_edges_published"] = Estimate.undefined(ONE_LAYER, unit="share of pairs", n_units=counts.n_documents)
+        part.facts["edges"] = []
+        return part
+    tables = _tables(counts)
+    edges = each(lambda place: _edges(counts, place), range(len(counts.adjacent)), counts.settings.threads)
+    rows: list[Row] = []
+    for (a, b), table, one in zip(counts.adjacent, tables, edges):
+        rows += _rows(a, b, table, one)
+    part.tables["cross_layer_correlation"] = columns(rows, EDGE_COLUMNS)
+    part.tables["pathways"] = columns(_paths(counts, edges), PATH_COLUMNS)
+    testable = sum(one.n_testable for one in edges)
+    share = float(sum(one.published.sum() for one in edges)) / max(testable, 1)
+    estimate = Estimate(share, None, None, "share of pairs", "document", counts.n_documents, "Benjamini-Hochberg under circular shifts", plug_in=share,
+                        n=testable, n_of="expert pairs")
+    part.estimates["phi_edges_published"] = gated(estimate, few_documents(counts.n_documents))
+    part.facts["edges"] = [{"layers": list(pair), "published": int(one.published.sum()), "testable": one.n_testable, "shifts": one.n_draws,
+                            "shifts_for_one_edge": one.draws_for_one, "reason": one.reason} for pair, one in zip(counts.adjacent, edges)]
+    return part
+
+
+def _tables(counts: TopologyCounts) -> list[Float]:
+    """Joint tables of adjacent pairs over all rows of the split."""
+    totals = [sum(np.asarray(domain.joints_P[place]).sum(axis=0) for domain in counts.domain_joints) for place in range(len(counts.adjacent))]
+    return [np.asarray(total, np.float64) for total in totals]
+
+
+def _edges(counts: TopologyCounts, place: int) -> Edges:
+    """phi of one pair of layers on the nulls' rows against circular shifts of its second layer."""
+    settings = counts.settings
+    kept = eligible(counts.routed)
+    a, b = counts.adjacent[place]
+    x, y = (np.asarray(kept.first_L[layer]) for layer in (a, b))
+    size = (counts.layers[a].n_experts, counts.layers[b].n_experts)
+    n_draws = int(min(settings.n_edge_shifts, max(EDGE_WORK // max(len(x) * len(counts.adjacent), 1), 19), max(NULL_CELLS // (size[0] * size[1]), 19)))
+    sources = shift_sources(kept, settings.seed + 1, "numpy")
+
+    def phi(source: np.ndarray | slice) -> Float:
+        return phi_cross(first_choice_indicators(joint_counts(x, y[source], *size)))
+
+    null = np.empty((n_draws, *size), np.float32)
+    for draw in range(n_draws):
+        null[draw] = phi(sources(draw))
+    return phi_edges(phi(slice(None)), null, least_phi=settings.edge_cut)
+
+
+def _rows(a: int, b: int, table: Float, edges: Edges) -> list[Row]:
+    phi = edges.phi
+    known = np.isfinite(phi)
+    if max(phi.shape) > MANY_EXPERTS:
+        strength = np.where(known, np.abs(np.nan_to_num(phi)), -1.0)
+        least = max(float(np.sort(strength, axis=None)[-min(MOST_EDGES, strength.size)]), 0.0)
+        known &= (strength >= least) | edges.published
+    i, j = np.nonzero(known)
+    return [{"layer_i": a, "layer_j": b, "i": int(e), "j": int(f), "phi": float(phi[e, f]), "p": float(edges.p[e, f]), "q": float(edges.q[e, f]),
+             "n": int(table[e, f]), "published": int(edges.published[e, f])} for e, f in zip(i.tolist(), j.tolist())]
+
+
+def _paths(counts: TopologyCounts, edges: Sequence[Edges]) -> list[Row]:
+    """Heaviest chains through published edges, and through the seed's top tenth, which are edges by construction; one stack after another."""
+    rows: list[Row] = []
+    runs: list[list[int]] = []
+    for place, (a, _) in enumerate(counts.adjacent):
+        if runs and counts.adjacent[place - 1][1] == a:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    for run in runs:
+        phi, published = [edges[place].phi for place in run], [edges[place].published for place in run]
+        first = counts.adjacent[run[0]][0]
+        for kind, found in (("published", pathways(phi, published)), ("seed", pathways_seed(phi))):
+            for number, chain in enumerate(found.chains):
+                rows += [{"kind": kind, "pathway": number, "step": step, "layer": first + chain.first_layer + step, "expert": expert,
+                          "phi": chain.phi[step - 1] if step else None, "weight": chain.weight} for step, expert in enumerate(chain.experts)]
+    return rows

@@ -1,0 +1,121 @@
+"""Topology evaluated: every metric of seed 000 on held-out documents, with nulls, tables and facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from analysis.estimate import Estimate
+from analysis.gates import NO_DATA
+from analysis.rows import take
+from analysis.trace import DocumentRow, RoutingTrace, TraceBatch, TraceMeta
+from analysis.transfer_matrix import transfer_matrix
+from hypotheses.claim import Criterion, Evaluation
+from hypotheses.topology_clusters import cluster_part
+from hypotheses.topology_consistency import consistency_part
+from hypotheses.topology_domains import domain_part
+from hypotheses.topology_edges import edge_part
+from hypotheses.topology_evidence import PredictionScores, PredictorEvidence, TopologyCounts, TopologyEvidence, TopologySettings
+from hypotheses.topology_facts import facts
+from hypotheses.topology_layers import layer_part
+from hypotheses.topology_parts import Part, Row, cells, columns
+from hypotheses.topology_predictor import predictor_part
+from hypotheses.topology_sequence import sequence_part
+from hypotheses.topology_specialisation import specialisation_part
+from hypotheses.verdict import interval_outcome
+
+__all__ = ["PredictionScores", "PredictorEvidence", "TopologyEvidence", "TopologySettings", "evaluate"]
+
+CURVE_POINTS, CURVE_HALF_WIDTHS = 41, 4.0
+
+
+def evaluate(evidence: TopologyEvidence, criteria: Sequence[Criterion] = ()) -> Evaluation:
+    """Every topology metric, table and fact of a trace; criteria: those whose verdict is shown against other thresholds.
+
+    Raises TraceError for a split without documents, and for rows that cannot be counted. What cannot be estimated is an Estimate with its reason.
+    """
+    counts = TopologyCounts(evidence)
+    whole = layer_part(counts)
+    between = domain_part(counts)
+    whole.add(between)
+    whole.add(sequence_part(counts))
+    whole.add(specialisation_part(counts))
+    clusters = cluster_part(counts)
+    whole.add(clusters)
+    whole.add(consistency_part(counts, clusters.facts["n_clusters"]))
+    whole.add(edge_part(counts))
+    whole.add(predictor_part(counts, _information(between)))
+    whole.add(_topics(evidence))
+    whole.tables["threshold_curve"] = columns(list(_curve(criteria, whole.estimates)), ("criterion", "threshold", "outcome"))
+    whole.facts |= facts(counts, whole.estimates)
+    return Evaluation(whole.estimates, whole.by_layer, whole.tables, whole.facts)
+
+
+def _information(between: Part) -> dict[tuple[str, str], Estimate]:
+    """T(A->B) of each ordered pair, mean over adjacent layers, as the table has it."""
+    table = between.tables["cross_domain_mi"]
+    out = {}
+    for place, (metric, layer) in enumerate(zip(table["metric"], table["layer"])):
+        value = table["value"][place]
+        if metric == "transfer_info" and layer == "mean" and np.isfinite(value):
+            out[table["source"][place], table["target"][place]] = Estimate(float(value), None, None, "bits", "document", 0, "plug-in")
+    return out
+
+
+@dataclass(frozen=True)
+class TopicTrace:
+    """The documents of a trace that have a topic, each in the domain of its topic: the control for domain = source format."""
+
+    trace: RoutingTrace
+    topic_of: dict[int, str]
+
+    @property
+    def meta(self) -> TraceMeta:
+        """Of the trace."""
+        return self.trace.meta
+
+    @property
+    def documents(self) -> Sequence[DocumentRow]:
+        """Those with a topic, the topic as their domain."""
+        return [replace(row, domain=self.topic_of[row.document]) for row in self.trace.documents if row.document in self.topic_of]
+
+    def batches(self, *, split: str | None = None, layers: Sequence[int] | None = None) -> Iterator[TraceBatch]:
+        """Rows of those documents."""
+        kept = np.array(sorted(self.topic_of), np.int64)
+        for batch in self.trace.batches(split=split, layers=layers):
+            rows = np.isin(batch.document, kept)
+            if rows.any():
+                yield batch if rows.all() else take(batch, rows)
+
+
+def _topics(evidence: TopologyEvidence) -> Part:
+    """Transferred information between topics of one format, where the evidence names the topic of documents."""
+    missing = Estimate.undefined(f"{NO_DATA}: no topics of one format are declared", unit="bits")
+    part = Part(estimates={"transfer_info_topics": missing})
+    part.tables["wiki_topics"] = columns([], ("source", "target", *cells(missing)))
+    topic_of = {row.document: evidence.topics[row.id] for row in evidence.trace.documents if row.id in evidence.topics and row.split == evidence.split}
+    if len(set(topic_of.values())) < 2:
+        return part
+    counts = TopologyCounts(replace(evidence, trace=TopicTrace(evidence.trace, topic_of), predictor=None, topics={}))
+    if not counts.adjacent:
+        return part
+    matrix = transfer_matrix(counts.domain_joints, smoothing=counts.settings.smoothing, level=counts.settings.level)
+    part.estimates["transfer_info_topics"] = matrix.overall
+    part.tables["wiki_topics"] = columns([{"source": a, "target": b, **cells(matrix.mean[i, j])} for i, a in enumerate(matrix.names)
+                                          for j, b in enumerate(matrix.names)])
+    return part
+
+
+def _curve(criteria: Iterable[Criterion], estimates: dict[str, Estimate]) -> Iterator[Row]:
+    """What the verdict on each criterion would be at other thresholds; exploratory, the declared threshold alone is judged."""
+    for criterion in criteria:
+        one = estimates.get(criterion.metric)
+        if one is None or one.value is None or one.low is None or one.high is None or one.gate is not None:
+            continue
+        half = max(one.half_width or 0.0, abs(one.value - criterion.bound) / CURVE_HALF_WIDTHS, 1e-6)
+        name = next(bound for bound in ("below", "above", "at_least", "at_most") if getattr(criterion, bound) is not None)
+        for threshold in np.linspace(one.value - CURVE_HALF_WIDTHS * half, one.value + CURVE_HALF_WIDTHS * half, CURVE_POINTS).tolist():
+            changed = replace(criterion, **{name: threshold})
+            yield {"criterion": criterion.name, "threshold": threshold, "outcome": interval_outcome(changed, one.low, one.high)}

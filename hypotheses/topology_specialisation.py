@@ -1,0 +1,56 @@
+"""What the experts of each layer have to do with the domains: information, usage per domain, specialisation of every expert.
+
+L MoE layer, E expert, D domain.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis.domain_labels import DomainDocuments, domain_estimates
+from analysis.estimate import Estimate
+from analysis.metrics.specialization import affinity, freq_matrix, specialisation_seed
+from hypotheses.topology_domains import ONE_DOMAIN
+from hypotheses.topology_evidence import TopologyCounts
+from hypotheses.topology_parts import Part, Row, cells, columns, mean_of
+
+DOMAIN_COLUMNS = ("layer", "expert", "domain", "p_e_given_d", "affinity")
+EXPERT_COLUMNS = ("layer", "expert", "load", "top_domain", "seed_entropy", *cells(Estimate.undefined(ONE_DOMAIN)))
+
+
+def specialisation_part(counts: TopologyCounts) -> Part:
+    """I(E;D) per layer, P(e|d) and affinity of every expert and domain, specialisation of every expert with its interval."""
+    loads, level = counts.loads, counts.settings.level
+    part, cell_rows, expert_rows = Part(), [], []
+    if len(loads.domains) < 2:
+        missing = Estimate.undefined(ONE_DOMAIN, unit="bits", n_units=counts.n_documents)
+        part.by_layer["mi_E_D"] = tuple(missing for _ in counts.layers)
+        part.estimates["mi_E_D"] = missing
+    documents = DomainDocuments(loads.selected, loads.domain, len(loads.domains))
+    if len(loads.domains) > 1:
+        part.by_layer["mi_E_D"] = tuple(domain_estimates("mi_E_D", documents, layer, level=level).item() for layer in range(len(counts.layers)))
+        part.estimates["mi_E_D"] = mean_of(part.by_layer["mi_E_D"])
+    for layer in range(len(counts.layers)):
+        cell_rows += _usage(counts, layer)
+        expert_rows += _experts(counts, documents, layer)
+    part.tables["domain_specialization"] = columns(cell_rows, DOMAIN_COLUMNS)
+    part.tables["expert_specialization"] = columns(expert_rows, EXPERT_COLUMNS)
+    return part
+
+
+def _usage(counts: TopologyCounts, layer: int) -> list[Row]:
+    table = counts.loads.by_domain(layer)
+    share, ratio = freq_matrix(table), affinity(table)
+    return [{"layer": layer, "expert": e, "domain": name, "p_e_given_d": float(share[d, e]), "affinity": float(ratio[e, d])}
+            for e in range(table.shape[1]) for d, name in enumerate(counts.domains)]
+
+
+def _experts(counts: TopologyCounts, documents: DomainDocuments, layer: int) -> list[Row]:
+    table = counts.loads.by_domain(layer)
+    if len(counts.domains) > 1:
+        found = domain_estimates("specialisation_e", documents, layer, level=counts.settings.level)
+    else:
+        found = [Estimate.undefined(ONE_DOMAIN, unit="share of log2 D", n_units=counts.n_documents)] * table.shape[1]
+    load, share, entropy = table.sum(axis=0) / max(table.sum(), 1), freq_matrix(table), specialisation_seed(table)
+    return [{"layer": layer, "expert": e, "load": float(load[e]), "top_domain": counts.domains[int(np.nan_to_num(share[:, e]).argmax())] if load[e] else "",
+             "seed_entropy": float(entropy[e]), **cells(found[e])} for e in range(table.shape[1])]
