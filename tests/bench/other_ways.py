@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import product
 from math import log2
 from typing import Any
 
@@ -240,3 +241,35 @@ def shifted_rows(length: int, shifts_D: Array) -> Array:
     """Row from which each row's choice comes: one index for all layers."""
     place = (np.arange(length) - shifts_D[:, None]) % length
     return (np.arange(len(shifts_D))[:, None] * length + place).ravel()
+
+
+def slot_tables_by_bincount(x_KT: Array, y_KT: Array, n_experts: int) -> Array:
+    """All slot pairs at once: [X, Y]."""
+    cells = (x_KT.astype(np.int64) * n_experts)[:, None] + y_KT
+    return np.bincount(cells.ravel(), minlength=n_experts**2).reshape(n_experts, n_experts)
+
+
+def slot_tables_by_counter(x_KT: Array, y_KT: Array, n_experts: int) -> Array:
+    """A Counter, token by token, as the OLMoE script has it (but for all pairs of slots, where it takes equal ranks)."""
+    counter: Counter[tuple[int, int]] = Counter()
+    for x, y in zip(x_KT.T.tolist(), y_KT.T.tolist()):
+        for pair in product(x, y):
+            counter[pair] += 1
+    return dense(counter, n_experts)
+
+
+def coactivation_by_sets(ids_KT: Array, n_experts: int) -> Array:
+    """Nested loops over each token's set."""
+    table = np.zeros((n_experts, n_experts), np.int64)
+    for chosen in map(set, ids_KT.T.tolist()):
+        for i in chosen:
+            for j in chosen:
+                table[i, j] += 1
+    return table
+
+
+def dense(counter: Counter[tuple[int, int]], n: int) -> Array:
+    out = np.zeros((n, n), np.int64)
+    for (i, j), count in counter.items():
+        out[i, j] = count
+    return out
