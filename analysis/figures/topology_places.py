@@ -68,6 +68,29 @@ def _outside(box: Boxes, frame: Boxes) -> float:
     return float((box[2] - box[0]) * (box[3] - box[1]) - inside)
 
 
+def lying(nodes: Floats) -> Floats:
+    """Nodes [n, 2] about their centre, turned so that they spread widest from left to right."""
+    centred = nodes - nodes.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    if len(axes) < 2:
+        return np.asarray(centred)
+    turned = centred @ (axes * np.where(axes.sum(axis=1) < 0, -1.0, 1.0)[:, None]).T
+    return np.asarray(turned - (turned.max(axis=0) + turned.min(axis=0)) / 2)
+
+
+def apart(nodes: Floats, least: float, rounds: int = 100) -> Floats:
+    """Nodes [n, 2] pushed away from each other until none are nearer than `least`, or after so many rounds."""
+    at = nodes + 1e-6 * np.column_stack([np.cos(np.arange(len(nodes))), np.sin(np.arange(len(nodes)))])  # equal places must differ to part
+    for _ in range(rounds):
+        gap = at[:, None] - at
+        distance = np.sqrt((gap**2).sum(axis=-1)) + np.eye(len(at)) * 1e9
+        push = np.maximum(least - distance, 0.0)
+        if not push.any():
+            break
+        at = at + 0.5 * (gap * (push / distance)[..., None]).sum(axis=1)
+    return at
+
+
 def side_by_side(groups: Sequence[Floats], radii: Sequence[float]) -> list[Floats]:
     """Node positions of each group [n, 2] about its own centre, moved so that groups fill rows of a square, largest first as given.
 
