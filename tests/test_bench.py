@@ -13,18 +13,27 @@ import pytest
 
 from tests.bench import __main__ as bench
 from tests.bench import report, type_statistics
+from tests.bench.evaluation import STREAMED
 from tests.bench.measure import Rival, Workload, compare
 from tests.bench.rows import Sample, Sizes
-from tests.bench.stages import Gate, rivals_of_stages, stage_gates
+from tests.bench.stages import RATIO_GATES, TIME_GATES, Gate, gates, rivals_of_stages, stage_gates
 
 TINY = Sizes(tokens=6_000, vocabularies=(256,), loop_tokens=500, replicates=20, rival_replicates=2, null_draws=4, rival_draws=1,
              store_tokens=3_000, evaluated_tokens=6_000, evaluations=2, bound_mib=224, alternations=2,
-             seed_documents=120, seed_experts=16, stage_replicates=20, stage_draws=(2, 3), exact_pairs=1, yard_tokens=5_000)
+             seed_documents=120, seed_experts=16, stage_replicates=20, stage_draws=(2, 3), exact_pairs=1, yard_tokens=5_000,
+             shape_share=0.02, topk_layers=2, topk_loop_tokens=20, half_values=4_096, moment_rows=3_000, moment_loop_rows=200,
+             silhouette_rows=(400, 200), pairs_bound_mib=448, starts=1)
 SEED_000 = ["joint tables of 66 pairs, ids layer by layer", "information of 66 pairs, overall and in 6 domains",
             "expert correlation, 11 adjacent pairs x 16^2", "usage, specialisation, chi-square, V, JSD",
             "NMI of 120 pairs of experts x 12 layers", "transitions, 12 layers", "31 lags x 12 layers",
             "20 bootstrap replicates of every marginal statistic", "corrected information and document error of 66 pairs",
             "2 circular shifts x 66 pairs", "20 exact replicates of information, 2 pairs"]
+SHAPES = [f"{shape}: {what}" for shape, k, n in (("Mixtral-like", 2, 8), ("fine-grained", 8, 128))
+          for what in (f"top-{k} joint tables of 1 adjacent pairs", "co-activation of 2 layers", "first choices of all 1 pairs",
+                       f"clusters of {n} experts x 2 layers")]
+ROUTERS = ["entropy of float16 probabilities, E = 8", "entropy of float16 logits, E = 8", "entropy of float16 probabilities, E = 128",
+           "entropy of float16 logits, E = 128", "per-type statistics from float16 probabilities, E = 8",
+           "silhouette (cosine), 400 x 1,024, 64 labels"]
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc and RLIMIT_DATA are Linux")
 
 
@@ -33,6 +42,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tests.bench.evaluation.LARGER", 0.05)
         patch.setattr("tests.bench.evaluation.REPLICATES", 39)
+        patch.setattr("tests.bench.evaluation.STREAMED", replace(STREAMED, n_documents=4))
+        patch.setattr("tests.bench.evaluation.LARGER", 0.001)
         found: dict[str, Any] = json.loads(json.dumps(bench.measure(TINY, tmp_path_factory.mktemp("bench"))))
     return found
 
@@ -40,16 +51,18 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @linux
 def test_every_workload_is_measured(measured: dict[str, Any]) -> None:
     names = list(dict.fromkeys(row["workload"] for row in measured["rows"]))
-    assert names == [*SEED_000, "per-type statistics, 256 types", "all counts of the analysis, 256 types", "two-way bootstrap of Spearman, B = 20",
+    assert names == [*SEED_000, *SHAPES, *ROUTERS,
+                     "per-type statistics, 256 types", "all counts of the analysis, 256 types", "two-way bootstrap of Spearman, B = 20",
                      "matched null, R = 4", "trace store, write", "trace store, read", "ids to arrays",
                      "evaluate(), from the store to every estimate, null and table",
-                     "a trace larger than memory, streamed through the counts"]
+                     "a trace larger than memory, streamed through the counts",
+                     "a trace larger than memory, streamed into joint tables and loads"]
     for row in measured["rows"]:
         if "rival" in row:
             assert len(row["ours"]["wall_s"]) == len(row["theirs"]["wall_s"]) == TINY.alternations
             assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
         assert row["agreed"]
-    assert set(measured) == {"form", "sizes", "machine", "versions", "commit", "yard_s", "wall_s", "rows", "stages", "memory", "gates"}
+    assert set(measured) == {"form", "sizes", "machine", "versions", "commit", "yard_s", "wall_s", "rows", "stages", "memory", "start", "gates"}
 
 
 @linux
@@ -62,7 +75,18 @@ def test_stages_add_up(measured: dict[str, Any]) -> None:
     for kind in ("naive", "library"):
         assert set(rivals_of_stages(measured["rows"], kind)) == {"a", "b", "c", "e"}
     assert stage_gates(measured["stages"])[0].name == "stage a: every point estimate"
-    assert not [gate for gate in measured["gates"] if gate["gate"].startswith("stage")]  # a smaller world has no targets
+    assert {gate["unit"] for gate in measured["gates"]} == {"s"}  # a smaller world has no targets but those of the start
+    assert [one["name"] for one in measured["memory"]] == ["stage a", "stage b", "stage c, d"]
+    assert all(0 < one["before_mib"] <= one["peak_mib"] for one in measured["memory"])
+
+
+def test_a_full_run_has_every_target() -> None:
+    sizes = vars(bench.LONG)
+    rows = [{"workload": workload, "rival": rival, "ratio": 1.0, "rate": 1e9} for workload, rival, _ in RATIO_GATES]
+    rows += [{"workload": workload, "rate": 1e9} for workload, _ in TIME_GATES]
+    measured = gates({"rows": rows, "sizes": sizes, "stages": [], "start": []})
+    assert len(measured) == len(RATIO_GATES) + len(TIME_GATES)
+    assert not any(gate["met"] for gate in measured if gate["at_least"] and gate["bound"] > 1)
 
 
 def test_gates_are_met_at_their_bound() -> None:
@@ -79,7 +103,7 @@ def test_table_has_a_line_per_rival(measured: dict[str, Any]) -> None:
     body = [line for line in lines if line.startswith("|")][2:]
     assert len(body) == len(measured["rows"])
     assert len({line.count("|") for line in body}) == 1
-    assert all(("scaled" in row["rival_note"]) == (row["share_run"] < 1) for row in measured["rows"] if "rival" in row)  # a slice says so
+    assert all(row["share_run"] == 1 or "scaled" in row["rival_note"] for row in measured["rows"] if "rival" in row)  # a slice says so
 
 
 @linux

@@ -7,17 +7,20 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.counts import CountPlan, RoutingCounts, accumulate
+from analysis.loads import document_loads
+from analysis.pair_counts import PairPlan, accumulate_pairs
 from analysis.trace import RoutingTrace, TraceError
 from tracking.traces import StoredTrace
 
-MAX_UNITS = 50
+MAX_UNITS, MAX_GROUPS = 50, 20
 FREQUENCY = "frequency.npz"
 
 
@@ -69,6 +72,52 @@ def stream(directory: Path) -> dict[str, Any]:
     return took | {"digest": digest_of_types(counts), "tokens": counts.n_tokens, "peak_mib": memory_mib("VmHWM")}
 
 
+def pairs_and_loads(trace: RoutingTrace) -> dict[str, str]:
+    """SHA-256 of the joint tables of neighbouring layers by group of documents, and of the loads of folded documents."""
+    layers = len(trace.meta.layers)
+    plan = PairPlan("test", "0", tuple((layer, layer + 1) for layer in range(layers - 1)), max_groups=MAX_GROUPS)
+    counts, loads = accumulate_pairs(trace, plan, "numba"), document_loads(trace, "test", max_units=MAX_UNITS, backend="numba")
+    parts = {"pairs": [counts.groups(pair).tables[0] for pair in counts.pairs], "loads": [*loads.selected, *loads.first, loads.tokens]}
+    return {name: _digest(arrays) for name, arrays in parts.items()}
+
+
+def _digest(arrays: Iterable[NDArray[Any]]) -> str:
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
+
+
+def pairs(directory: Path) -> dict[str, Any]:
+    """Count layer pairs and loads, a pass each."""
+    begun, cpu = time.perf_counter(), time.process_time()
+    trace = StoredTrace.open(directory)
+    digest = pairs_and_loads(trace)
+    took = {"wall_s": time.perf_counter() - begun, "cpu_s": time.process_time() - cpu}
+    return took | {"digest": digest, "tokens": trace.n_tokens, "peak_mib": memory_mib("VmHWM")}
+
+
+def seed_000(n_documents: int) -> list[dict[str, Any]]:
+    """Peak memory of each stage of seed 000's statistics on top of the trace, which is held twice: as read, and layer by layer."""
+    from dataclasses import replace
+
+    from tests.bench.seed_000 import Seed000
+    from tests.bench.worlds import SEED_000
+
+    small, world = (Seed000.of(replace(SEED_000, n_documents=n)) for n in (60, n_documents))
+    out = []
+    for one in (small, world):  # the first loads every kernel
+        of_stages = {"a": one.point_estimates, "b": lambda one=one: one.errors(1_000), "c, d": lambda one=one: one.shifts(2)}
+        assert one.kept
+        for name, run in of_stages.items():
+            Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew at what is held
+            before = memory_mib("VmHWM")
+            run()
+            if one is world:
+                out.append({"name": f"stage {name}", "peak_mib": memory_mib("VmHWM"), "before_mib": before})
+    return out
+
+
 def whole(directory: Path) -> dict[str, Any]:
     """Hold every row at once, as a script does that reads first and counts then."""
     held = list(StoredTrace.open(directory).batches())
@@ -88,7 +137,12 @@ def bounded(work: Callable[[Path], dict[str, Any]], directory: Path, mib: int) -
 
 def main(work: str, directory: str, number: str) -> None:
     path = Path(directory)
-    found = evaluate(path, int(number)) if work == "evaluate" else bounded({"stream": stream, "whole": whole}[work], path, int(number))
+    if work == "seed_000":
+        found: Any = seed_000(int(number))
+    elif work == "evaluate":
+        found = evaluate(path, int(number))
+    else:
+        found = bounded({"stream": stream, "pairs": pairs, "whole": whole}[work], path, int(number))
     print(json.dumps(found))
 
 

@@ -16,24 +16,25 @@ import numpy as np
 
 from analysis.rows import take
 from analysis.trace import DocumentRow, TraceBatch
-from tests.bench.child import FREQUENCY, MAX_UNITS, count, digest_of_types
+from tests.bench.child import FREQUENCY, MAX_UNITS, count, digest_of_types, pairs_and_loads
 from tests.bench.rows import Sample, Sizes, corpus_tokens, frequency_matrix, n_bytes
+from tests.bench.worlds import HeldTrace, Shape, documents_of, meta_of, trace_of
 from tracking.traces import TraceWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 REPLICATES = 999
+STREAMED = Shape("16 x 64, top-8", 60, 512, 16, 64, 8)  # a shard
 LARGER = 1.25  # the streamed trace over its memory bound
 
 
-def child(work: str, directory: Path, number: int) -> dict[str, Any]:
+def child(work: str, directory: Path, number: int) -> Any:
     """What `tests.bench.child` prints."""
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run([sys.executable, "-m", "tests.bench.child", work, str(directory), str(number)], cwd=ROOT, text=True,
                           env={**os.environ, **one_thread, "ARROW_DEFAULT_MEMORY_POOL": "system"}, capture_output=True)
     if done.returncode:
         raise RuntimeError(f"{work}: child ended with {done.returncode}\n{done.stderr}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return json.loads(done.stdout)
 
 
 def write(directory: Path, meta: Any, documents: Sequence[DocumentRow], shards: Iterator[TraceBatch]) -> None:
@@ -62,7 +63,7 @@ def whole_evaluation(root: Path, sizes: Sizes) -> dict[str, Any]:
     found = [child("evaluate", root / ("large", "small")[i % 2], REPLICATES) for i in range(max(2, sizes.evaluations))]
     assert len({one["digest"] for one in found}) == 1, "the estimates depend on the shards"
     walls = [one["wall_s"] for one in found]
-    return {"workload": "evaluate(), from the store to every estimate, null and table", "ours": _times(found),
+    return {"workload": "evaluate(), from the store to every estimate, null and table", "stage": "", "ours": _times(found),
             "rate": len(sample.rows) / median(walls), "unit": "tokens/s", "peak_mib": max(one["peak_mib"] for one in found),
             "before_mib": max(one["before_mib"] for one in found),
             "agreed": "the same estimates, bit for bit, from shards of 64 and of 7 documents",
@@ -82,12 +83,33 @@ def beyond_memory(root: Path, sizes: Sizes) -> dict[str, Any]:
     assert found["digest"] == digest_of_types(count(base.trace), copies), "the stream's numbers are not those of its parts"
     held = child("whole", root, sizes.bound_mib)
     outcome = held.get("refused", f"fits, peak {held.get('peak_mib', 0):.0f} MiB")
-    return {"workload": "a trace larger than memory, streamed through the counts", "ours": _times([found]),
+    return {"workload": "a trace larger than memory, streamed through the counts", "stage": "", "ours": _times([found]),
             "rate": found["tokens"] / found["wall_s"], "unit": "tokens/s", "peak_mib": found["peak_mib"],
             "bound_mib": sizes.bound_mib, "trace_mib": copies * n_bytes(batch) / 2**20,
             "all_rows_held": outcome, "agreed": f"every sum per type is {copies} times that of the batch that was copied, bit for bit",
             "note": f"{found['tokens']:,} tokens x 4 layers, {copies * n_bytes(batch) / 2**20:.0f} MiB of arrays within RLIMIT_DATA "
             f"{sizes.bound_mib} MiB, {MAX_UNITS} units; holding all rows: {outcome}"}
+
+
+def pairs_beyond_memory(root: Path, bound_mib: int) -> dict[str, Any]:
+    """A row: joint tables and loads of a trace whose ids alone exceed the memory of the child that counts them; the same bits as in memory."""
+    per_token = STREAMED.n_layers * STREAMED.top_k
+    copies = int(np.ceil(LARGER * bound_mib * 2**20 / (per_token * STREAMED.rows)))
+    shape = replace(STREAMED, n_documents=copies * STREAMED.n_documents)
+    batch = trace_of(STREAMED, per_batch=STREAMED.n_documents).shards[0]
+    shards = [replace(batch, document=(batch.document + c * STREAMED.n_documents).astype(np.int32)) for c in range(copies)]
+    trace = HeldTrace(meta_of(shape), documents_of(shape), shards)  # its shards share their arrays
+    write(root, trace.meta, trace.documents, iter(shards))
+    found = child("pairs", root, bound_mib)
+    assert "refused" not in found, f"the stream does not fit in {bound_mib} MiB"
+    assert found["digest"] == pairs_and_loads(trace), "the streamed tables are not those in memory"
+    held = child("whole", root, bound_mib)
+    outcome, mib = held.get("refused", f"fits, peak {held.get('peak_mib', 0):.0f} MiB"), shape.rows * per_token / 2**20
+    return {"workload": "a trace larger than memory, streamed into joint tables and loads", "stage": "", "ours": _times([found]),
+            "rate": found["tokens"] / found["wall_s"], "unit": "tokens/s", "peak_mib": found["peak_mib"], "bound_mib": bound_mib,
+            "trace_mib": mib, "all_rows_held": outcome, "agreed": "tables by group and loads by unit are those of the trace in memory, bit for bit",
+            "note": f"{found['tokens']:,} tokens x {STREAMED.n_layers} layers, top-{STREAMED.top_k} of {STREAMED.n_experts}: {mib:.0f} MiB of ids "
+            f"within RLIMIT_DATA {bound_mib} MiB, a pass for {STREAMED.n_layers - 1} pairs and one for loads; holding all rows: {outcome}"}
 
 
 def _times(found: list[dict[str, Any]]) -> dict[str, list[float]]:

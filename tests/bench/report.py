@@ -77,6 +77,9 @@ def whole(measured: Measured) -> str:
     parts = [head(measured), "## Targets", gate_table(measured), f"## Seed 000: {documents:,} documents x 32 tokens x 12 layers"]
     parts.append(stage_table(measured))
     parts += ["Peak memory of a process of its own:\n" + memory] if memory else []
+    lines = [f"- {one['what']}: {median(one['wall_s']):.3f} s ({min(one['wall_s']):.3f}-{max(one['wall_s']):.3f})"
+             + (f", loads {', '.join(one['loads'])}" if one["loads"] else "") for one in measured["start"]]
+    parts += ["Start, each in a process of its own; imports without the interpreter's own start:\n\n" + "\n".join(lines)] if lines else []
     return "\n\n".join([*parts, "## Every workload", table(measured)])
 
 

@@ -45,11 +45,24 @@ class Sizes:
     stage_draws: tuple[int, int] = (25, 200)
     exact_pairs: int | None = None  # all
     yard_tokens: int = 1_190_000
+    shape_share: float = 1.0  # of the documents of the top-k shapes
+    topk_layers: int | None = None  # all
+    topk_loop_tokens: int = 1_000
+    half_values: int = 16_000_000  # 16-bit router outputs
+    moment_rows: int = 2_000_000
+    moment_loop_rows: int = 5_000
+    silhouette_rows: tuple[int, int] = (50_000, 2_000)  # ours, and of the slice on which every pair is taken
+    pairs_bound_mib: int | None = 448  # memory bound of the child that streams joint tables; None leaves it out
+    starts: int = 5
 
     @property
     def seed_000(self) -> Shape:
         """Seed 000, or a smaller one."""
         return replace(SEED_000, n_documents=self.seed_documents, n_experts=self.seed_experts)
+
+    def part_of(self, shape: Shape) -> Shape:
+        """A top-k shape, or a smaller one."""
+        return replace(shape, n_documents=max(2, round(shape.n_documents * self.shape_share)), n_layers=self.topk_layers or shape.n_layers)
 
 
 @dataclass(frozen=True)
