@@ -32,7 +32,7 @@ class Predictor(nn.Module):
 
     def __init__(self, spec: PredictorSpec, layers: Sequence[LayerMeta]) -> None:
         super().__init__()
-        self.across = spec.cross_layer_attention
+        self.layers, self.across = tuple(layers), spec.cross_layer_attention
         self.known = KnownSlots(layers, spec.hidden)
         self.beginning = nn.Parameter(torch.zeros(spec.hidden))
         self.asked = nn.Parameter(torch.randn(len(layers), spec.hidden) * 0.1)
