@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypotheses.claim import Criterion, Gate, Hypothesis
+from hypotheses.claim import Criterion, Gate, Hypothesis, Outcome
 
 if TYPE_CHECKING:
     from hypotheses.claim import Evaluation
@@ -16,9 +16,9 @@ BETWEEN = "mean over adjacent MoE layers and ordered domain pairs, test document
 AT_HOME = "mean over predicted layers and domains, each predictor tested in the domain it was fitted on, test documents"
 ACROSS = "mean over MoE layers and domain pairs, test documents"
 GATE = Gate()
-SUPPORTED = ("supported",)
-REFUTED = ("refuted",)
-NOT_SUPPORTED = ("refuted", "inconclusive")
+SUPPORTED: tuple[Outcome, ...] = ("supported",)
+REFUTED: tuple[Outcome, ...] = ("refuted",)
+NOT_SUPPORTED: tuple[Outcome, ...] = ("refuted", "inconclusive")
 
 TOPOLOGY = Hypothesis(
     name="topology",

@@ -29,6 +29,8 @@ EQUIVALENCE_LEVEL = 0.90  # two one-sided tests at 5 % (metrics specification 6)
 CEILING_SHARE = "share of the split-half ceiling"
 N_GROUPS, N_SPLITS = 20, 4
 LEAST_PAIRS = 10
+PERMUTED_CELLS, FEWEST_PERMUTATIONS = 3e7, 199  # pairs of experts ranked anew over all permutations of a run
+LEAST_RELIABILITY = 0.2  # correlation of two halves of one domain below which "different" cannot be told from "noisy"
 COLUMNS = ("layer", "source", "target", "mantel", "p", "reliability_source", "reliability_target", "ceiling", "corrected", "matched", "ari", "ami",
            "n_pairs", "reason")
 
@@ -53,7 +55,8 @@ def consistency_part(counts: TopologyCounts, n_clusters: Sequence[int | None]) -
     for (layer, _), groups in pair_groups(counts.trace, plan, threads=counts.settings.threads):
         assert groups.stratum is not None
         tables = [groups.tables[0][groups.stratum == d] for d in range(len(counts.domains))]
-        rows += _rows(counts, layer, tables, n_clusters[layer])
+        if not counts.settings.judged_only:
+            rows += _rows(counts, layer, tables, n_clusters[layer])
         each.append(_replicates(tables))
     for name, unit in (("coact_mantel", "correlation"), ("coact_consistency", CEILING_SHARE)):
         part.by_layer[name] = tuple(_estimate(counts, name, unit, [one]) for one in each)
@@ -71,6 +74,8 @@ def _halves(tables_GEE: Int, n_splits: int) -> Float:
 
 def _rows(counts: TopologyCounts, layer: int, tables: Sequence[Int], n_clusters: int | None) -> list[Row]:
     rows: list[Row] = []
+    n_cells = len(counts.layers) * len(tables) * (len(tables) - 1) / 2 * tables[0].shape[-1] ** 2 / 2
+    n_permutations = int(min(counts.settings.n_permutations, max(PERMUTED_CELLS // n_cells, FEWEST_PERMUTATIONS)))
     labels = [cluster_experts(table.sum(axis=0), n_clusters).labels if n_clusters else None for table in tables]
     for a, b in combinations(range(len(tables)), 2):
         rng = generator(counts.settings.seed, f"mantel {a} {b}", counts.layers[layer].key)
@@ -79,7 +84,7 @@ def _rows(counts: TopologyCounts, layer: int, tables: Sequence[Int], n_clusters:
             reason = "one_document_per_domain: halves need two documents in each domain"
             rows.append({**row, **dict.fromkeys(COLUMNS[3:-1]), "reason": reason})
             continue
-        found = coactivation_consistency(_halves(tables[a], 1), _halves(tables[b], 1), rng, counts.settings.n_permutations)
+        found = coactivation_consistency(_halves(tables[a], 1), _halves(tables[b], 1), rng, n_permutations)
         left, right = labels[a], labels[b]
         agreement = None if left is None or right is None else partition_agreement(left, right)
         rows.append({**row, "mantel": found.mantel.rho, "p": found.mantel.p, "reliability_source": found.reliability_a,
@@ -168,9 +173,10 @@ def _unit_ranks(values: Float) -> Float:
 
 
 def _statistics(wholes: Sequence[Float], halves: Sequence[Float]) -> tuple[float, float]:
-    """Mean over pairs of domains of the correlation of the wholes, and of halves across over halves within (NaN where halves disagree)."""
+    """Mean over pairs of domains of the correlation of the wholes, and of halves across over halves within (NaN where halves of one
+    domain do not agree)."""
     within = [float(np.mean([half[0] @ half[1] for half in one])) for one in halves]
-    if min(within) <= 0:
+    if min(within) < LEAST_RELIABILITY:
         return float(np.mean([wholes[a] @ wholes[b] for a, b in combinations(range(len(wholes)), 2)])), float("nan")
     mantels, ratios = [], []
     for a, b in combinations(range(len(wholes)), 2):

@@ -22,13 +22,15 @@ from analysis.transfer_matrix import TransferMatrix, ratio_estimate, transfer_ma
 from analysis.two_sample import two_sample_estimates
 from hypotheses.topology_evidence import TopologyCounts
 from hypotheses.topology_layers import NO_TYPES, ONE_LAYER
-from hypotheses.topology_parts import Part, Row, cells, columns, mean_of
+from hypotheses.topology_parts import Part, Row, cells, columns, mean_of, status
 
 ONE_DOMAIN = f"{NO_DATA}: one domain; what one domain says of another needs two"
 DIVERGENCES = ("jsd_transition", "jsd_load")
 RATIO_WORK = 4e8  # cells of smoothed tables beyond which the ratio is made for the declared pairs alone
 TYPE_WORK = 2e10  # products beyond which type alignment is made for the declared pairs, at the first, middle and last layer
 WIKI_TOPICS = "wiki"
+WIDE = {"transfer_ratio": "ratio", "type_aligned_mi": "type_aligned", "jsd_transition": "jsd_transition", "jsd_load": "jsd_load"}
+WIDE_COLUMNS = ("source", "target", "layer", "T", "low", "high", *WIDE.values(), "type_aligned_null", "unit", "status", "reason")
 COLUMNS = ("metric", "source", "target", "layer", *cells(Estimate.undefined(ONE_DOMAIN)))
 
 
@@ -40,11 +42,15 @@ def domain_part(counts: TopologyCounts) -> Part:
     names = ("transfer_info", "transfer_info_min", "transfer_info_within", "transfer_ratio", "type_aligned_mi", *DIVERGENCES)
     naive = ill_posed_cross_domain_mi(counts.n_documents)
     part.estimates = {name: replace(undefined, unit="ratio" if name == "transfer_ratio" else "bits") for name in names} | {"cross_domain_naive_pairing": naive}
+    matrix: TransferMatrix | None = None
     rows: list[Row] = [_row("cross_domain_naive_pairing", "any", "any", "mean", naive)]
     if reason is None:
         matrix = transfer_matrix(counts.domain_joints, smoothing=counts.settings.smoothing, level=counts.settings.level)
         part.estimates |= {"transfer_info": matrix.overall, "transfer_info_min": decisive_pair(_off_diagonal(matrix)),
                            "transfer_info_within": mean_of(list(np.diag(matrix.mean)))}
+    if counts.settings.judged_only:
+        return part
+    if matrix is not None:
         rows += _transfer_rows(counts, matrix)
         part.facts["smoothing"] = {name: sorted(set(matrix.smoothing[d].tolist())) for d, name in enumerate(matrix.names)}
         for name, more in (("transfer_ratio", _ratios(counts)), ("type_aligned_mi", _aligned(counts))):
@@ -55,7 +61,8 @@ def domain_part(counts: TopologyCounts) -> Part:
             more = _divergences(counts, name) if name == "jsd_load" or counts.adjacent else []
             rows += more
             part.estimates[name] = _mean_row(more, name, part.estimates[name])
-    part.tables["cross_domain_mi"] = columns([row for row in map(_plain, rows)], COLUMNS)
+    part.tables["cross_domain_metrics"] = columns([row for row in map(_plain, rows)], COLUMNS)
+    part.tables["cross_domain_mi"] = columns(_wide(rows), WIDE_COLUMNS)
     part.tables["domain_pairs"] = columns(_declared(counts, rows), ("source", "target", "layer", *cells(undefined)))
     return part
 
@@ -106,6 +113,24 @@ def _transfer_rows(counts: TopologyCounts, matrix: TransferMatrix) -> list[Row]:
             rows += [_row("transfer_info", source, target, counts.adjacent[pair][0], one) for pair, one in enumerate(matrix.by_pair[a, b])]
             rows.append(_row("transfer_info", source, target, "mean", matrix.mean[a, b]))
     return rows
+
+
+def _wide(rows: Sequence[Row]) -> list[Row]:
+    """A row per ordered pair and layer, with what is known of it beside T; divergences and alignment are the same in both directions."""
+    found: dict[tuple[str, str, str], dict[str, Estimate]] = {}
+    for row in rows:
+        place = (row["source"], row["target"], row["layer"])
+        found.setdefault(place, {})[row["metric"]] = row["estimate"]
+        if row["metric"] in ("type_aligned_mi", *DIVERGENCES):
+            found.setdefault((place[1], place[0], place[2]), {})[row["metric"]] = row["estimate"]
+    out: list[Row] = []
+    for (source, target, layer), metrics in sorted(found.items()):
+        one = metrics.get("transfer_info") or metrics.get("cross_domain_naive_pairing") or Estimate.undefined(ONE_LAYER, unit="bits")
+        aligned = metrics.get("type_aligned_mi")
+        beside = {name: metrics[metric].value if metric in metrics else None for metric, name in WIDE.items()}
+        out.append({"source": source, "target": target, "layer": layer, "T": one.value, "low": one.low, "high": one.high, **beside,
+                    "type_aligned_null": aligned and aligned.null, "unit": one.unit, "status": status(one), "reason": one.reason or one.gate or ""})
+    return out
 
 
 def _ratios(counts: TopologyCounts) -> list[Row]:

@@ -12,7 +12,7 @@ import numpy as np
 from analysis.estimate import Estimate
 from analysis.gates import few_documents, gated
 from analysis.joint import joint_counts
-from analysis.kernels import Float
+from analysis.kernels import COMPILED_FROM, Float, choose_backend, numba_loaded
 from analysis.metrics.coupling import Edges, first_choice_indicators, pathways, pathways_seed, phi_cross, phi_edges
 from analysis.shift import eligible, shift_sources
 from analysis.threads import each
@@ -20,8 +20,9 @@ from hypotheses.topology_evidence import TopologyCounts
 from hypotheses.topology_layers import ONE_LAYER
 from hypotheses.topology_parts import Part, Row, columns
 
-EDGE_WORK = 4e9  # rows x pairs x shifts
-NULL_CELLS = 2**27  # of the null draws of one pair, float32
+EDGE_WORK = 2.5e9  # rows x pairs x shifts
+NULL_CELLS = 2**27  # of the null draws, float32
+FEWEST_SHIFTS = 39
 MANY_EXPERTS, MOST_EDGES = 32, 2_000  # beyond so many experts only the strongest edges of a pair are listed
 EDGE_COLUMNS = ("layer_i", "layer_j", "i", "j", "phi", "p", "q", "n", "published")
 PATH_COLUMNS = ("kind", "pathway", "step", "layer", "expert", "phi", "weight")
@@ -36,7 +37,7 @@ def edge_part(counts: TopologyCounts) -> Part:
         part.facts["edges"] = []
         return part
     tables = _tables(counts)
-    edges = each(lambda place: _edges(counts, place), range(len(counts.adjacent)), counts.settings.threads)
+    edges = _edges(counts)
     rows: list[Row] = []
     for (a, b), table, one in zip(counts.adjacent, tables, edges):
         rows += _rows(a, b, table, one)
@@ -58,23 +59,30 @@ def _tables(counts: TopologyCounts) -> list[Float]:
     return [np.asarray(total, np.float64) for total in totals]
 
 
-def _edges(counts: TopologyCounts, place: int) -> Edges:
-    """phi of one pair of layers on the nulls' rows against circular shifts of its second layer."""
-    settings = counts.settings
-    kept = eligible(counts.routed)
-    a, b = counts.adjacent[place]
-    x, y = (np.asarray(kept.first_L[layer]) for layer in (a, b))
-    size = (counts.layers[a].n_experts, counts.layers[b].n_experts)
-    n_draws = int(min(settings.n_edge_shifts, max(EDGE_WORK // max(len(x) * len(counts.adjacent), 1), 19), max(NULL_CELLS // (size[0] * size[1]), 19)))
-    sources = shift_sources(kept, settings.seed + 1, "numpy")
+def _edges(counts: TopologyCounts) -> list[Edges]:
+    """phi of each adjacent pair of layers on the nulls' rows against circular shifts of its second layer; a shift serves all pairs."""
+    settings, kept = counts.settings, eligible(counts.routed)
+    first = [np.asarray(column) for column in kept.first_L]
+    sizes = [(counts.layers[a].n_experts, counts.layers[b].n_experts) for a, b in counts.adjacent]
+    n_rows, n_cells = len(first[0]), sum(x * y for x, y in sizes)
+    n_draws = int(max(min(settings.n_edge_shifts, EDGE_WORK // max(n_rows * len(sizes), 1), NULL_CELLS // n_cells), FEWEST_SHIFTS))
+    backend = choose_backend(n_rows * n_draws * len(sizes), 0 if numba_loaded() else COMPILED_FROM)
+    sources = shift_sources(kept, settings.seed + 1, backend)
+    null = [np.empty((n_draws, *size), np.float32) for size in sizes]
 
-    def phi(source: np.ndarray | slice) -> Float:
-        return phi_cross(first_choice_indicators(joint_counts(x, y[source], *size)))
+    def phi(place: int, moved: dict[int, np.ndarray]) -> Float:
+        a, b = counts.adjacent[place]
+        return phi_cross(first_choice_indicators(joint_counts(first[a], moved[b], *sizes[place], backend=backend)))
 
-    null = np.empty((n_draws, *size), np.float32)
-    for draw in range(n_draws):
-        null[draw] = phi(sources(draw))
-    return phi_edges(phi(slice(None)), null, least_phi=settings.edge_cut)
+    def draw(number: int) -> None:
+        source = sources(number)
+        moved = {b: first[b][source] for _, b in counts.adjacent}
+        for place in range(len(sizes)):
+            null[place][number] = phi(place, moved)
+
+    each(draw, range(n_draws), settings.threads)
+    own = dict(enumerate(first))
+    return [phi_edges(phi(place, own), draws, least_phi=settings.edge_cut) for place, draws in enumerate(null)]
 
 
 def _rows(a: int, b: int, table: Float, edges: Edges) -> list[Row]:

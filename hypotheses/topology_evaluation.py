@@ -39,15 +39,12 @@ def evaluate(evidence: TopologyEvidence, criteria: Sequence[Criterion] = ()) -> 
     counts = TopologyCounts(evidence)
     whole = layer_part(counts)
     between = domain_part(counts)
-    whole.add(between)
-    whole.add(sequence_part(counts))
-    whole.add(specialisation_part(counts))
     clusters = cluster_part(counts)
-    whole.add(clusters)
-    whole.add(consistency_part(counts, clusters.facts["n_clusters"]))
-    whole.add(edge_part(counts))
-    whole.add(predictor_part(counts, _information(between)))
-    whole.add(_topics(evidence))
+    for part in (between, clusters, consistency_part(counts, clusters.facts["n_clusters"]), predictor_part(counts, _information(between))):
+        whole.add(part)
+    if not evidence.settings.judged_only:
+        for part in (sequence_part(counts), specialisation_part(counts), edge_part(counts), _topics(evidence)):
+            whole.add(part)
     whole.tables["threshold_curve"] = columns(list(_curve(criteria, whole.estimates)), ("criterion", "threshold", "outcome"))
     whole.facts |= facts(counts, whole.estimates)
     return Evaluation(whole.estimates, whole.by_layer, whole.tables, whole.facts)
@@ -55,12 +52,13 @@ def evaluate(evidence: TopologyEvidence, criteria: Sequence[Criterion] = ()) -> 
 
 def _information(between: Part) -> dict[tuple[str, str], Estimate]:
     """T(A->B) of each ordered pair, mean over adjacent layers, as the table has it."""
-    table = between.tables["cross_domain_mi"]
-    out = {}
-    for place, (metric, layer) in enumerate(zip(table["metric"], table["layer"])):
-        value = table["value"][place]
-        if metric == "transfer_info" and layer == "mean" and np.isfinite(value):
-            out[table["source"][place], table["target"][place]] = Estimate(float(value), None, None, "bits", "document", 0, "plug-in")
+    table = between.tables.get("cross_domain_mi")
+    out: dict[tuple[str, str], Estimate] = {}
+    if table is None:
+        return out
+    for source, target, layer, value in zip(table["source"], table["target"], table["layer"], table["T"]):
+        if layer == "mean" and source != target and np.isfinite(value):
+            out[source, target] = Estimate(float(value), None, None, "bits", "document", 0, "plug-in")
     return out
 
 

@@ -55,6 +55,7 @@ class TopologySettings:
     n_permutations: int = 999
     n_type_replicates: int = 199
     n_type_permutations: int = 99
+    judged_only: bool = False  # leave out what no criterion rests on, as for controls
 
     @property
     def salt(self) -> str:

@@ -33,22 +33,26 @@ def layer_part(counts: TopologyCounts) -> Part:
     if not counts.adjacent:
         return _no_layers(counts)
     found = _information(counts)
-    null, whole_map = _excess(counts, counts.adjacent, counts.settings.n_shifts, 25), _map(counts)
-    given = _given_types(counts)
-    sources = _decomposition(counts)
-    part = Part(facts={"shift_left_out": null.left_out, "decomposition_left_out": None if sources is None else sources.left_out})
-    part.estimates = {"mi_first_choice": found.mean_adjacent, "u": _share(counts), "mi_excess": _mean_excess(counts, null),
-                      "mi_given_type": mean_of([one.estimate for one in given.values()]) if given else Estimate.undefined(NO_TYPES, unit="bits")}
-    if not given:
-        part.estimates["mi_given_type"] = Estimate.undefined(NO_TYPES, unit="bits", n_units=counts.n_documents)
+    null = _excess(counts, counts.adjacent, counts.settings.n_shifts, 25)
+    part = Part(estimates={"mi_first_choice": found.mean_adjacent, "mi_excess": _mean_excess(counts, null)}, facts={"shift_left_out": null.left_out})
     missing = Estimate.undefined(ONE_LAYER, unit="bits", n_units=counts.n_documents)
     part.by_layer["mi_first_choice"] = tuple(found.by_layer.get(layer, missing) for layer in range(len(counts.layers)))
-    part.tables["cross_layer_mi"] = columns(_pair_rows(counts, found, null, whole_map, given), PAIR_COLUMNS)
+    if not counts.settings.judged_only:
+        _describe(counts, part, found, null)
+    return part
+
+
+def _describe(counts: TopologyCounts, part: Part, found: CrossLayerEstimates, null: ShiftNull) -> None:
+    """What no criterion rests on: shares, types, sources, and the tables."""
+    given, sources = _given_types(counts), _decomposition(counts)
+    no_types = Estimate.undefined(NO_TYPES, unit="bits", n_units=counts.n_documents)
+    part.facts["decomposition_left_out"] = None if sources is None else sources.left_out
+    part.estimates |= {"u": _share(counts), "mi_given_type": mean_of([one.estimate for one in given.values()]) if given else no_types}
+    part.estimates |= _terms(counts, sources)
+    part.tables["cross_layer_mi"] = columns(_pair_rows(counts, found, null, _map(counts), given), PAIR_COLUMNS)
     part.tables["mi_by_distance"] = columns([{"distance": gap, **cells(one)} for gap, one in found.by_distance.items()])
     part.tables["mi_by_layer"] = columns(_layer_rows(counts, found))
-    part.estimates |= _terms(counts, sources)
     part.tables["decomposition"] = columns(_decomposition_rows(counts, sources))
-    return part
 
 
 def _no_layers(counts: TopologyCounts) -> Part:
