@@ -13,6 +13,7 @@ from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize, PowerNorm
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
@@ -143,12 +144,12 @@ def _numbers(axes: Axes, grid: Grid, colours: Colormap, norm: Normalize) -> None
         return
     with_interval = grid.intervals and max(marks.value.shape) <= INTERVAL_UP_TO
     for (row, column), value in np.ndenumerate(marks.value):
-        if not np.isfinite(value):
+        if np.isnan(value):
             continue
-        text = number(float(value), grid.digits)
+        text = number(float(value), grid.digits) if np.isfinite(value) else "\u221e" if value > 0 else "\u2212\u221e"
         if with_interval and marks.has_interval[row, column]:
             text += f"\n[{number(float(marks.low[row, column]), grid.digits)}, {number(float(marks.high[row, column]), grid.digits)}]"
-        ink = readable_on(colours(float(norm(value))))
+        ink = readable_on(colours(float(np.clip(norm(np.clip(value, norm.vmin, norm.vmax)), 0, 1))))
         shift = 0.16 if grid.dots is not None and grid.dots[row, column] else 0.0
         axes.text(column, row + shift, text, ha="center", va="center", fontsize=6.0, color=ink, zorder=6,
                   bbox=_halo(ink) if marks.gated[row, column] else None)
@@ -158,7 +159,7 @@ def _halo(ink: str) -> dict[str, object]:
     return {"facecolor": "white" if ink == INK else INK, "alpha": 0.55, "edgecolor": "none", "pad": 0.8}
 
 
-def scale_bar(axes: Axes, image: AxesImage, grid: Grid, *, place: tuple[float, float, float, float] = (1.03, 0.0, 0.04, 1.0)) -> Axes:
+def scale_bar(axes: Axes, image: ScalarMappable, grid: Grid, *, place: tuple[float, float, float, float] = (1.03, 0.0, 0.04, 1.0)) -> Axes:
     """The colour bar at the right edge of a panel; pointed where values lie beyond its ends."""
     low, high = colour_limits(grid)
     known = grid.marks.value[~np.isnan(grid.marks.value)]

@@ -284,7 +284,7 @@ def _network(axes: Axes, shown: ExpertNetwork, at: dict[int, tuple[float, float]
     nodes = sorted(at)
     loads = np.ones(len(shown.labels or floats(shown.lift))) if shown.loads is None else floats(shown.loads)
     largest = float(np.nanmax(loads[nodes])) or 1.0
-    area = 40 + 200 * np.nan_to_num(loads[nodes]) / largest if len(nodes) <= 40 else 28 + 90 * np.nan_to_num(loads[nodes]) / largest
+    area = 40 + 200 * np.nan_to_num(loads[nodes]) / largest if len(nodes) <= 40 else 52 + 80 * np.nan_to_num(loads[nodes]) / largest
     colours = [cluster_colour(-1 if shown.labels is None else shown.labels[n]) for n in nodes]
     axes.scatter([at[n][0] for n in nodes], [at[n][1] for n in nodes], s=area.tolist(), c=colours, edgecolors="white", linewidths=0.6, zorder=3)
     for n in nodes:

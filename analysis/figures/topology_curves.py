@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from analysis.figures.columns import Floats
@@ -33,13 +33,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Curve:
-    """A panel of lines over the same whole numbers `at`; bound: the declared threshold, a red line."""
+    """A panel of lines over the same whole numbers `at`; bound: the declared threshold, a red line. log: `at` on a logarithmic axis."""
 
     x: str
     y: str
     at: NDArray[np.int64]
     lines: Sequence[Line] = field(default_factory=list)
     bound: float | None = None
+    log: bool = False
 
 
 def line(axes: Axes, at: Floats, drawn: Line, colour: str, marker: str) -> list[Artist]:
@@ -80,21 +81,41 @@ def curves(axes: Axes, panel: Curve) -> list[Artist]:
     if not lines:
         absent(axes, "no value to show")
         return []
-    gap = float(np.diff(np.unique(at)).min(initial=1.0)) if len(at) > 1 else 1.0
     entries: list[Artist] = []
     if panel.bound is not None:
         axes.axhline(panel.bound, color=VERMILION, linewidth=1.1, linestyle=(0, (5, 2)), zorder=2)
         entries.append(Line2D([], [], color=VERMILION, linestyle=(0, (5, 2)), linewidth=1.1, label=f"declared bound: {panel.bound:g}"))
     axes.axhline(0.0, color=GREY, linewidth=0.7, zorder=1)
     for i, one in enumerate(lines):
-        moved = at[: one.marks.value.size] + gap * 0.09 * (i - (len(lines) - 1) / 2)
-        entries += line(axes, moved, one, one.colour or CYCLE[i % len(CYCLE)], MARKERS[i % len(MARKERS)])
-    axes.set_xlim(at.min() - 0.5 * gap, at.max() + 0.5 * gap)
-    axes.xaxis.set_major_locator(FixedLocator(np.unique(at).tolist()) if len(np.unique(at)) <= TICKS else MaxNLocator(TICKS, integer=True))
+        aside = i - (len(lines) - 1) / 2
+        moved = at * 1.02**aside if panel.log else at + 0.09 * _gap(at) * aside
+        entries += line(axes, moved[: one.marks.value.size], one, one.colour or CYCLE[i % len(CYCLE)], MARKERS[i % len(MARKERS)])
+    _whole_ticks(axes, at, log=panel.log)
     axes.set_xlabel(panel.x)
     axes.set_ylabel(panel.y)
     light_grid(axes)
     return entries + state_keys([one.marks for one in lines])
+
+
+def _gap(at: Floats) -> float:
+    return float(np.diff(np.unique(at)).min(initial=1.0)) if len(at) > 1 else 1.0
+
+
+def _whole_ticks(axes: Axes, at: Floats, *, log: bool) -> None:
+    """Ticks at the whole numbers themselves, thinned out where they are many or, on a logarithmic axis, close."""
+    places = np.unique(at)
+    if log:
+        axes.set_xscale("log")
+        shown = [places[0]]
+        for place in places[1:]:
+            if place >= 1.24 * shown[-1]:
+                shown.append(place)
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(shown, [f"{place:g}" for place in shown])
+        axes.set_xlim(places[0] / 1.2, places[-1] * 1.2)
+        return
+    axes.set_xlim(places[0] - 0.5 * _gap(at), places[-1] + 0.5 * _gap(at))
+    axes.xaxis.set_major_locator(FixedLocator(places.tolist()) if len(places) <= TICKS else MaxNLocator(TICKS, integer=True))
 
 
 def curve_panel(panel: Curve, width_in: float, height_in: float = 2.9) -> Figure:

@@ -14,13 +14,14 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from analysis.estimate import Estimate
-from analysis.figures.columns import floats
+from analysis.figures.columns import Floats, floats
 from analysis.figures.style import BLUE, SKY, WIDTH_IN, absent, canvas, drawn, letter
-from analysis.figures.topology_cells import ENTROPY, TEXT_UP_TO, Grid, cell_keys, numbered, paint, scale_bar
+from analysis.figures.topology_cells import ENTROPY, TEXT_UP_TO, Grid, cell_keys, numbered, paint, scale_bar, thin_ticks
 from analysis.figures.topology_curves import Curve, Line, curve_panel
 from analysis.figures.topology_marks import Marks, bars, keys, legend_above, note, readable_on
 from analysis.figures.words import number
@@ -48,34 +49,37 @@ def _off_diagonal(values: Any) -> Marks:
     return replace(marks, value=np.where(own, np.nan, marks.value), gated=marks.gated & ~own)
 
 
-def _grid(marks: Marks, names: Sequence[str], quantity: str, top: float) -> Grid:
-    return Grid(marks, names, names, "MoE layer \u2113", "MoE layer \u2113\u2032", quantity, limits=(0.0, top), intervals=False)
-
-
-def layer_map(axes: Axes, marks: Marks, entropy: ArrayLike | None, grid: Grid) -> Grid:
-    """One map over layer pairs, its diagonal in the colours of H; returns the grid as drawn, for its legend."""
-    image = paint(axes, grid)
+def _map(axes: Axes, grid: Grid, entropy: ArrayLike | None) -> Grid:
+    """One map over layer pairs, its diagonal in the colours of H; returns the grid whose diagonal no longer counts as undefined."""
+    image, n = paint(axes, grid), len(grid.rows)
     if image is None:
         return grid
-    n = len(marks.value)
     own = np.full(n, np.nan) if entropy is None else floats(entropy)
-    diagonal = np.full((n, n), np.nan)
-    np.fill_diagonal(diagonal, own)
-    whole = Normalize(0.0, float(np.nanmax(own)) if np.isfinite(own).any() else 1.0)
+    if len(own) != n:
+        raise ValueError(f"entropy: {len(own)} values for {n} layers; give H of every layer, NaN where undefined")
     blank = np.ma.masked_where(~np.eye(n, dtype=np.bool_), np.zeros((n, n)))
     axes.imshow(blank, norm=Normalize(0, 1), cmap="Greys", interpolation="nearest", zorder=2, label="_blank")
-    above = axes.imshow(np.ma.masked_invalid(diagonal), norm=whole, cmap=ENTROPY, interpolation="nearest", zorder=2.1, label="_entropy")
-    if n <= TEXT_UP_TO:
-        for i in np.flatnonzero(np.isfinite(own)).tolist():
-            ink = readable_on(colormaps[ENTROPY](float(whole(own[i]))))
-            axes.text(i, i, f"H\n{number(own[i], 2)}", ha="center", va="center", fontsize=6.0, color=ink, zorder=6)
-    if not np.isfinite(own).any():
+    if np.isfinite(own).any():
+        top = float(np.nanmax(own)) or 1.0
+        above = _diagonal(axes, own, Normalize(0.0, top))
+        scale_bar(axes, image, grid, place=(1.03, 0.0, 0.04, 0.56))
+        entropy_grid = replace(grid, marks=Marks.of(own), quantity="H(\u2113) (bits)", limits=(0.0, top))
+        scale_bar(axes, above, entropy_grid, place=(1.03, 0.64, 0.04, 0.36))
+    else:
         scale_bar(axes, image, grid)
-        return grid
-    scale_bar(axes, image, grid, place=(1.03, 0.0, 0.04, 0.56))
-    entropy_grid = replace(grid, marks=Marks.of(own), quantity="H(layer \u2113) (bits)", limits=(0.0, float(np.nanmax(own)) or 1.0))
-    scale_bar(axes, above, entropy_grid, place=(1.03, 0.64, 0.04, 0.36))
-    return grid
+    value = grid.marks.value.copy()
+    np.fill_diagonal(value, 0.0)
+    return replace(grid, marks=replace(grid.marks, value=value))
+
+
+def _diagonal(axes: Axes, own: Floats, scale: Normalize) -> AxesImage:
+    cells = np.full((len(own), len(own)), np.nan)
+    np.fill_diagonal(cells, own)
+    drawn_cells = axes.imshow(np.ma.masked_invalid(cells), norm=scale, cmap=ENTROPY, interpolation="nearest", zorder=2.1, label="_entropy")
+    for i in np.flatnonzero(np.isfinite(own)).tolist() if len(own) <= TEXT_UP_TO else ():
+        ink = readable_on(colormaps[ENTROPY](float(scale(own[i]))))
+        axes.text(i, i, f"H\n{number(own[i], 2)}", ha="center", va="center", fontsize=6.0, color=ink, zorder=6)
+    return drawn_cells
 
 
 def _largest(*every: Marks) -> float:
@@ -83,34 +87,33 @@ def _largest(*every: Marks) -> float:
     return float(finite.max(initial=0.0)) or 1.0
 
 
-def _undefined_off_diagonal(grid: Grid) -> Grid:
-    """The grid whose diagonal no longer counts as undefined, for the legend."""
-    value = grid.marks.value.copy()
-    np.fill_diagonal(value, 0.0)
-    return replace(grid, marks=replace(grid.marks, value=value))
+def cross_layer_panel(axes: Axes, shown: CrossLayer, *, excess: bool = False, top: float | None = None) -> Grid:
+    """The map of the information, or of its excess, in a panel; returns its grid, for the legend. top: end of the colour scale."""
+    marks = _off_diagonal(shown.excess if excess else shown.information)
+    names = shown.layers if shown.layers is not None else numbered(len(marks.value))
+    quantity = "I \u2212 mean over shifts (bits)" if excess else "I(\u2113; \u2113\u2032) (bits)"
+    grid = Grid(marks, names, names, "MoE layer \u2113", "MoE layer \u2113\u2032", quantity, limits=(0.0, top or _largest(marks)), intervals=False)
+    return _map(axes, grid, None if excess else shown.entropy)
 
 
 @drawn
 def cross_layer_map(shown: CrossLayer) -> Figure:
-    """Heat map of I(X_l; X_l') over all layer pairs, bits, beside the excess over the circular shift where given.
+    """Heat map of I(X_l; X_l') over all layer pairs, bits, beside the excess over the circular shift where given, in the same colours.
 
     The diagonal holds H(X_l), the entropy of the layer, in its own colours: it is not information between layers.
     """
-    maps = [_off_diagonal(values) for values in (shown.information, shown.excess) if values is not None]
-    figure = canvas(3.6 if len(maps) > 1 else 4.6, WIDTH_IN if len(maps) > 1 else 5.6)
-    panels = figure.subplots(1, len(maps), squeeze=False)[0]
-    names = shown.layers if shown.layers is not None else numbered(len(maps[0].value))
-    top, grids = _largest(*maps), []
-    titles = ("Information between layers", "Beyond the circular shift")
-    labels = ("I(layer \u2113; layer \u2113\u2032) (bits)", "I \u2212 mean over shifts (bits)")
-    for i, (axes, marks) in enumerate(zip(panels, maps, strict=True)):
-        grid = _grid(marks, names, labels[i], top)
-        grids.append(_undefined_off_diagonal(layer_map(axes, marks, shown.entropy if i == 0 else None, grid)))
-        if marks.value.size:
-            letter(axes, "ab"[i], titles[i])
+    parts = (False,) if shown.excess is None else (False, True)
+    top = _largest(*(_off_diagonal(shown.excess if excess else shown.information) for excess in parts))
+    figure = canvas(3.6 if len(parts) > 1 else 4.6, WIDTH_IN if len(parts) > 1 else 5.6)
+    panels = figure.subplots(1, len(parts), squeeze=False)[0]
+    grids = [cross_layer_panel(axes, shown, excess=excess, top=top) for axes, excess in zip(panels, parts, strict=True)]
+    some = bool(grids[0].marks.value.size)
+    for axes, which, title in zip(panels, "ab", ("Information between layers", "Beyond the circular shift"), strict=False):
+        if some and len(parts) > 1:
+            letter(axes, which, title)
     legend_above(figure, cell_keys(grids))
-    diagonal = "Diagonal: H(layer), the entropy of the layer itself, not information between layers; white where it is not given. "
-    note(figure, diagonal + "Colours start at 0; the estimates are not clipped." if len(maps[0].value) else "")
+    diagonal = "Diagonal: H(\u2113), the entropy of the layer itself, not information between layers; white where it is not given. "
+    note(figure, diagonal + "Colours start at 0; the estimates are not clipped." if some else "")
     return figure
 
 
@@ -134,8 +137,6 @@ def information_per_layer(
     estimates: Sequence[Estimate | None], entropy: ArrayLike | None = None, *, layers: Sequence[str] | None = None, width_in: float = WIDTH_IN,
 ) -> Figure:
     """Bar per layer: mean of its information with the other L - 1 layers, bits, inside an outline of its entropy H(X_l)."""
-    from analysis.figures.topology_cells import thin_ticks
-
     marks, figure = Marks.of(list(estimates)), canvas(2.7, width_in)
     axes, at = figure.subplots(), np.arange(len(estimates), dtype=np.float64)
     if not len(at):

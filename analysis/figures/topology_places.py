@@ -92,11 +92,11 @@ def apart(nodes: Floats, least: float, rounds: int = 100) -> Floats:
 
 
 def side_by_side(groups: Sequence[Floats], radii: Sequence[float]) -> list[Floats]:
-    """Node positions of each group [n, 2] about its own centre, moved so that groups fill rows of a square, largest first as given.
+    """Node positions of each group [n, 2] about its own centre, moved so that groups fill rows of a wide page, largest first as given.
 
     radii: room that each group needs about its centre.
     """
-    row_width = 1.1 * float(np.sqrt(sum((2 * r) ** 2 for r in radii))) if len(radii) else 0.0
+    row_width = 1.35 * float(np.sqrt(sum((2 * r) ** 2 for r in radii))) if len(radii) else 0.0
     placed, x, y, row_height = [], 0.0, 0.0, 0.0
     for nodes, radius in zip(groups, radii, strict=True):
         if x > 0 and x + 2 * radius > row_width:
