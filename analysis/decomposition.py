@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.arithmetic import Float
-from analysis.kernels import Backend, Int, choose_backend
+from analysis.kernels import Backend, Int, choose_backend, numba_loaded
 from analysis.moved_rows import MovedRows, RoutedDocuments, identity_moves, left_out_information, moved_information
 from analysis.resampling import Interval
 from analysis.shuffles import COMPILED_FROM, Within, arrange, shuffle_moves, without_alone
-from analysis.table_information import left_out_interval, moved_to
+from analysis.table_information import left_out_interval
 
 CHAIN: tuple[Within, ...] = ("token_type", "band", "document")
 TERM = {"token_type": "token identity", "band": "position", "document": "document"}
@@ -67,7 +67,7 @@ def decompose(documents: RoutedDocuments, pairs: ArrayLike, plan: DecompositionP
     """
     chosen = np.asarray(pairs, np.int64).reshape(-1, 2)
     kept, _, left_out = without_alone(documents, CHAIN, plan.seed)
-    backend = plan.backend or choose_backend(int(kept.starts[-1]) * plan.n_draws, COMPILED_FROM)
+    backend = plan.backend or choose_backend(int(kept.starts[-1]) * plan.n_draws, 0 if numba_loaded() else COMPILED_FROM)
     rows = MovedRows.of(kept.first_L, kept.n_experts, backend)
     chains = [tuple(chain[:n] for n in range(len(chain) + 1)) for chain in (CHAIN, CHAIN[::-1])]
     sizes = {frozenset(s): s for chain in chains for s in chain}
@@ -117,8 +117,13 @@ def _terms(steps: list[_Excess], names: list[str], level: float) -> Terms:
 
 
 def _interval(step: _Excess, following: _Excess | None, level: float) -> Interval:
-    """Interval of J_S - J_S' (of J_S where nothing follows)."""
-    if following is None:
-        return moved_to(left_out_interval(step.few, step.left_out.T, level), step.value)
-    few = left_out_interval(step.few - following.few, (step.left_out - following.left_out).T, level)
-    return moved_to(few, step.value - following.value)
+    """The difference over all draws, with the jackknife's standard error.
+
+    The difference is not bias-corrected: that of a plug-in and its shuffles has hardly any bias, and leaving a group out of strata that
+    cross documents shuffles the others anew, whose noise a correction would multiply by the number of groups.
+    """
+    value, few, left_out = (step.value, step.few, step.left_out) if following is None else (
+        step.value - following.value, step.few - following.few, step.left_out - following.left_out)
+    made = left_out_interval(few, left_out.T, level)
+    half = (made.high - made.low) / 2
+    return Interval(value, value, made.se, value - half, value + half)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.arithmetic import Float
-from analysis.kernels import Backend, Int, choose_backend, mix
+from analysis.kernels import Backend, Int, choose_backend, mix, numba_loaded
 from analysis.moved_rows import MovedRows, RoutedDocuments, Source, Updates, compiled, group_rows, moved_information, seeded
 from analysis.permutation import p_value
 from analysis.rows import bands
@@ -118,7 +118,7 @@ def shuffled_information(documents: RoutedDocuments, pairs: ArrayLike, plan: Shu
     """
     chosen = np.asarray(pairs, np.int64).reshape(-1, 2)
     kept, strata, left_out = without_alone(documents, plan.within, plan.seed)
-    backend = plan.backend or choose_backend(int(kept.starts[-1]) * plan.n_draws, COMPILED_FROM)
+    backend = plan.backend or choose_backend(int(kept.starts[-1]) * plan.n_draws, 0 if numba_loaded() else COMPILED_FROM)
     rows = MovedRows.of(kept.first_L, kept.n_experts, backend)
     observed = moved_information(rows, chosen, lambda _: rows.identity(), [0])[0]
     null = moved_information(rows, chosen, lambda draw: strata.source(draw, False, backend), range(plan.n_draws), plan.threads)
