@@ -43,7 +43,7 @@ def _level(tables: Mapping[str, Any]) -> Iterator[Found]:
     level = _table(tables, "uncertainty").get("level", UncertaintySpec().level)
     for name in tables["hypotheses"]:
         for criterion in hypotheses.find(name).criteria if name in hypotheses.names() else ():
-            if criterion.level != level:
+            if criterion.level != level and criterion.level == UncertaintySpec().level:  # an equivalence test has a level of its own
                 yield (("uncertainty", "level"), f"intervals at {level}, but {name}: {criterion.name} is judged at {criterion.level}",
                        f"write level = {criterion.level}")
                 return

@@ -20,6 +20,7 @@ from experiments.layers import (
     with_corpora,
     written_out,
 )
+from experiments.predictor.spec import PredictorSpec
 from experiments.problems import DeclarationError, Problem, did_you_mean, of_validation
 from experiments.specs import (
     AnalysisSpec,
@@ -33,13 +34,14 @@ from experiments.specs import (
     SourceSpec,
     SweepSpec,
     TestbedSpec,
+    TopologySpec,
     UncertaintySpec,
 )
 
 __all__ = [
     "AnalysisSpec", "CorpusSpec", "CountKnob", "DatasetSource", "DeclarationError", "EntropyKnob", "Experiment", "FastPathSpec", "Frozen",
-    "KnobsSpec", "Problem", "SourceSpec", "SweepSpec", "TestbedSpec", "UncertaintySpec", "choose_profile", "declared_names",
-    "declared_path", "load", "resolved",
+    "KnobsSpec", "PredictorSpec", "Problem", "SourceSpec", "SweepSpec", "TestbedSpec", "TopologySpec", "UncertaintySpec", "choose_profile",
+    "declared_names", "declared_path", "load", "resolved",
 ]
 
 
@@ -58,6 +60,8 @@ class Experiment(Frozen):
     analysis: AnalysisSpec = AnalysisSpec()
     sweep: SweepSpec = SweepSpec()
     fastpath: FastPathSpec = FastPathSpec()
+    topology: TopologySpec = TopologySpec()
+    predictor: PredictorSpec = PredictorSpec()
     overrides: tuple[str, ...] = ()  # the --set texts, as given
     file: Annotated[str, Field(exclude=True)] = ""  # where it was read; says nothing about what is done
 

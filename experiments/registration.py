@@ -29,6 +29,7 @@ FAMILIES: Mapping[str, str] = {
 }
 
 
+OF_ONE_CLAIM: Mapping[str, tuple[str, ...]] = {"topology": ("topology", "predictor")}  # tables that only this claim's verdict depends on
 DRAWING = ("corpus.salt", "corpus.calibration_share", "corpus.test_share")  # another draw of the splits is another look
 
 
@@ -53,6 +54,9 @@ def protocol(experiment: Experiment, claims: Sequence[Hypothesis]) -> dict[str, 
         "families": dict(FAMILIES),
         "departures": {claim.name: departures(experiment, claim) for claim in claims},
     }
+    for name in OF_ONE_CLAIM:
+        if name in experiment.hypotheses:
+            fields |= {table: getattr(experiment, table).model_dump(mode="json") for table in OF_ONE_CLAIM[name]}
     if source.is_testbed:
         fields["testbed"] = experiment.testbed.model_dump(mode="json")
     return fields
@@ -71,7 +75,7 @@ def model_name(model: str) -> str:
 
 def departures(experiment: Experiment, claim: Hypothesis) -> list[str]:
     """Settings that differ from those the claim names, and splits drawn otherwise than declared; each makes the finding post hoc."""
-    actual = {f"{table}.{key}": value for table in ("analysis", "uncertainty", "source")
+    actual = {f"{table}.{key}": value for table in ("analysis", "uncertainty", "source", "topology")
               for key, value in getattr(experiment, table).model_dump(mode="json").items()}
     differing = [f"{key} = {actual.get(key)!r}, declared {wanted!r}" for key, wanted in sorted(claim.settings.items())
                  if actual.get(key) != wanted]

@@ -207,3 +207,27 @@ class FastPathSpec(Frozen):
     """How the lookup table's real effect is measured."""
 
     n_documents: Positive = 120
+
+
+class TopologySpec(Frozen):
+    """How the topology of routing is measured; the claim names the values it means, and others make the finding post hoc.
+
+    n_shifts, n_map_shifts: circular shifts behind the excess of adjacent layers and of all pairs; n_decomposition: shuffles of each strata;
+    n_edge_shifts: shifts behind the false-discovery rate of edges; n_null_clusters: draws of sets without clusters; smoothing: b of the
+    transfer tables; max_rows: rows that nulls run on; pairs: domain pairs shown by name (seed 000 has seven); predictor: whether Prophet is
+    trained.
+    """
+
+    n_shifts: Annotated[int, Field(ge=19)] = 199
+    n_map_shifts: Annotated[int, Field(ge=5)] = 25
+    n_decomposition: Annotated[int, Field(ge=5)] = 25
+    n_edge_shifts: Annotated[int, Field(ge=19)] = 999
+    n_null_clusters: Annotated[int, Field(ge=19)] = 199
+    lags: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 4, 8, 16)
+    edge_cut: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    smoothing: Literal["chosen inside the source"] | Annotated[float, Field(gt=0)] = "chosen inside the source"
+    n_clusters: Literal["chosen on calibration documents"] | Annotated[int, Field(ge=2)] = "chosen on calibration documents"
+    max_rows: Positive = 2_000_000
+    pairs: tuple[tuple[str, str], ...] = (("news", "wiki"), ("code", "math"), ("math", "medical"), ("medical", "wiki"), ("news", "social"),
+                                          ("social", "wiki"), ("code", "news"))
+    predictor: bool = True
