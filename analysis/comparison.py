@@ -22,7 +22,7 @@ from analysis.estimation import Groups, Value, interval_estimates, jackknife
 from analysis.gates import CONFOUNDED, ONE_DOCUMENT, TOO_FEW_SEEDS, few_documents, gated
 from analysis.kernels import Float
 from analysis.registry import find
-from analysis.resampling import Interval, Statistic, delete_group_jackknife, t_quantile
+from analysis.resampling import Interval, Statistic, delete_group_jackknife, refuse_tokens, t_quantile
 
 MAX_SIGN_FLIPS = 20
 MAX_SPLITS = 200_000  # arrangements enumerated of an unpaired permutation
@@ -148,6 +148,8 @@ def checkpoint_estimates(name: str, a: Groups, b: Groups, *, value: Value | None
     a, b: the same groups of the same documents; the tables' own sizes may differ (other E), the metric's shape may not. Where a checkpoint's
     value is undefined so is the difference. ValueError for unlike groups.
     """
+    refuse_tokens(a.unit)
+    refuse_tokens(b.unit)
     metric, function = find(name), value or find(name).function
     if (len(a.tables[0]), a.n_documents) != (len(b.tables[0]), b.n_documents) or not np.array_equal(_strata(a), _strata(b)):
         raise ValueError("the checkpoints must be traced on the same documents, in the same jackknife groups")

@@ -76,18 +76,47 @@ def estimates(name: str, groups: Groups, *, level: float = 0.95, value: Value | 
     """Jackknife Estimates of a registered metric, an object array of the metric's own shape [M...] (0-d for a scalar metric).
 
     value: the metric's function with options bound, where it has options. Where the metric is NaN the Estimate carries the
-    registered reason; with one document, or where a replicate is undefined, the plug-in stays without an interval.
+    registered reason; with one document, or where a replicate is undefined, the plug-in stays without an interval. ValueError for any
+    unit but the document.
     """
+    refuse_tokens(groups.unit)
     metric = find(name)
     function = value or metric.function
-    try:
+    if _has_spread(groups):
         interval = jackknife(groups, function, level=level)
-    except ValueError as error:
-        if "one document" not in str(error):
-            raise
+    else:
         plug_in = np.asarray(function(*groups.totals), np.float64)
         interval = Interval(plug_in, plug_in, *(np.full_like(plug_in, np.nan) for _ in range(3)))
     return interval_estimates(metric, interval, groups.n_documents, "group jackknife", level=level)
+
+
+def _has_spread(groups: Groups) -> bool:
+    """Whether some stratum has two groups."""
+    n_groups = len(groups.tables[0])
+    sizes = [n_groups] if groups.stratum is None else np.unique(groups.stratum, return_counts=True)[1]
+    return max(sizes, default=0) > 1
+
+
+def document_weighted(name: str, tables_D: Sequence[NDArray[np.generic]], *, level: float = 0.95, value: Value | None = None) -> NDArray[Any]:
+    """Mean over documents of a metric's value in each of them, SE = sd / sqrt(n), Student interval: the document-weighted Estimates [M...].
+
+    tables_D: per-document tables [D, ...]; `estimates` of the same tables is token-weighted, another estimand: say which (metrics
+    specification 1). Documents where the metric is undefined are left out, and n_units counts the rest. For means and shares: the plug-in
+    bias of an entropy or of information inside one document stays. Undefined where no document has a value; no interval from one.
+    """
+    metric, function = find(name), value or find(name).function
+    values = np.asarray(function(*(np.asarray(table, np.float64) for table in tables_D)), np.float64)
+    out = np.empty(values.shape[1:], object)
+    for place in np.ndindex(out.shape):
+        known = values[(slice(None), *place)]
+        known = known[~np.isnan(known)]
+        n = len(known)
+        mean = np.asarray(known.mean() if n else np.nan)
+        se = np.asarray(known.std(ddof=1) / n**0.5 if n > 1 else np.nan)
+        half = t_quantile(level, n - 1) * se if n > 1 else se
+        found = interval_estimates(metric, Interval(mean, mean, se, mean - half, mean + half), n, "t over documents", level=level)
+        out[place] = found.item()
+    return out
 
 
 def interval_estimates(metric: Metric, interval: Interval, n_documents: int, method: str, *, level: float = 0.95) -> NDArray[Any]:

@@ -122,6 +122,8 @@ def test_checkpoints_need_the_same_documents():
     for b in (Groups((tables(rng, 39),), 39), Groups((tables(rng),), 40, np.arange(40) % 2)):
         with pytest.raises(ValueError, match="same documents"):
             checkpoint_estimates("mi_first_choice", a, b)
+    with pytest.raises(ValueError, match="resample unit='document'"):
+        checkpoint_estimates("mi_first_choice", a, Groups((tables(rng),), 40, unit="token"))
     one = Groups((tables(rng, 1),), 1)
     made = checkpoint_estimates("mi_first_choice", one, one).item()
     assert made.value == 0 and made.low is None and made.gate.startswith("one_document_per_domain")
