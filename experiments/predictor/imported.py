@@ -145,7 +145,8 @@ def _integers(column: pa.Array, path: Path, name: str) -> Int:
     wrong = np.flatnonzero((values < 0) | (values > foreign.LARGEST))
     if len(wrong):
         refuse(f"{path}:row {wrong[0] + 1}", name, str(values[wrong[0]]), f"write a whole number from 0 to {foreign.LARGEST}")
-    return values.astype(np.int64)
+    whole: Int = values.astype(np.int64)
+    return whole
 
 
 def _lists(column: pa.Array, path: Path) -> tuple[Int, Int]:
