@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from analysis.counts import document_hash
 from analysis.kernels import Int
 from analysis.resampling import jackknife_groups, stratified_groups
-from analysis.rows import whole_documents
+from analysis.rows import slot_major, whole_documents
 from analysis.trace import DocumentRow, LayerMeta, RoutingTrace, TraceBatch, TraceError
 
 MAX_ROWS = 2_000_000  # nulls run on a sample of at most so many rows: their bias and spread scale as 1/N (performance page, 6)
@@ -93,32 +93,6 @@ class Planes:
         cut = np.flatnonzero(np.r_[True, batch.document[1:] != batch.document[:-1]]) if len(batch) else np.zeros(0, np.int64)
         return cls(tuple(layers), ids, batch.token_id, batch.position, np.r_[cut, len(batch)].astype(np.int64),
                    batch.document[cut].astype(np.int64))
-
-
-def slot_major(batch: TraceBatch, index: int, layer: LayerMeta) -> NDArray[Any]:
-    """Checked ids of one layer of a batch, [K, T] contiguous in the layer's dtype."""
-    ids = batch.ids[index]
-    if ids.shape != (len(batch), layer.top_k):
-        raise TraceError(f"column ids: {list(ids.shape)} at layer {layer.key}, expected [{len(batch)}, {layer.top_k}]; "
-                         "correct top_k in the manifest, or export the trace again")
-    outside = ids.size and (int(ids.max()) >= layer.n_experts or int(ids.min()) < 0)
-    if outside:
-        row, slot = (int(i[0]) for i in np.nonzero((ids < 0) | (ids >= layer.n_experts)))
-        raise TraceError(f"column ids: expert id {int(ids[row, slot])} {_place(batch, row, layer)}, which has {layer.n_experts} experts; "
-                         "correct n_experts in the manifest, or export the trace again (a dropped slot is a bit of `dropped`, not an id)")
-    plane = np.require(ids.T, layer.id_dtype, ("C", "W"))
-    for one in range(layer.top_k):
-        for other in range(one + 1, layer.top_k):
-            twice = plane[one] == plane[other]
-            if twice.any():
-                row = int(np.flatnonzero(twice)[0])
-                raise TraceError(f"column ids: expert {int(ids[row, one])} twice in one top-{layer.top_k} {_place(batch, row, layer)}; "
-                                 "collect this document again, or leave the layer out")
-    return plane
-
-
-def _place(batch: TraceBatch, row: int, layer: LayerMeta) -> str:
-    return f"at layer {layer.key}, document {int(batch.document[row])}, position {int(batch.position[row])}"
 
 
 def id_batches(trace: RoutingTrace, split: str, layers: Sequence[int], columns: tuple[str, ...] = ("ids",)) -> Iterator[TraceBatch]:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from analysis.trace import POSITION_BANDS, LayerMeta, TraceBatch, TraceError
 
 Int = NDArray[np.int64]
+BLOCK_ROWS = 2**15  # rows whose ids are checked at a time: they stay in cache
+ROUNDING = 1e-3  # by which a float16 or float32 entropy or probability may leave its range
 
 
 def take(batch: TraceBatch, rows: Any) -> TraceBatch:
@@ -94,16 +96,66 @@ def check(batch: TraceBatch, layers: tuple[LayerMeta, ...], n_types: int) -> Non
                          "correct vocabulary_size in the manifest, or collect again with the tokenizer that it names")
     if len(batch) and int(batch.position.min()) < 0:
         raise TraceError(f"column position: {int(batch.position.min())}; positions count from 0, export the trace again")
-    for name in ("entropy_nats", "top1_prob"):
+    for name, top_L in (("entropy_nats", [float(np.log(layer.n_experts)) for layer in layers]), ("top1_prob", [1.0] * len(layers))):
         column = getattr(batch, name)
-        if column is not None and not np.isfinite(column).all():
-            layer, row = (int(i[0]) for i in np.nonzero(~np.isfinite(column)))
-            raise TraceError(f"column {name}: {column[layer, row]} at layer {layers[layer].key}, document {batch.document[row]}, "
-                             f"position {batch.position[row]}; collect this document again, or leave the layer out")
-    for meta, ids in zip(layers, batch.ids):
-        if ids.size and int(ids.max()) >= meta.n_experts:
-            raise TraceError(f"column ids: expert id {int(ids.max())} at layer {meta.key} but it has {meta.n_experts} experts; "
-                             "re-export, or correct n_experts in the manifest")
+        for layer, (values, top) in enumerate(zip(() if column is None or not len(batch) else column, top_L)):
+            if not (values.min() >= -ROUNDING and values.max() <= top + ROUNDING):  # NaN fails both
+                row = int(np.flatnonzero(~((values >= -ROUNDING) & (values <= top + ROUNDING)))[0])
+                raise TraceError(f"column {name}: {values[row]:g} {place(batch, row, layers[layer])}, outside [0, {top:.4g}]; collect this document "
+                                 "again, or leave the layer out (an entropy is in nats)")
+    for index, meta in enumerate(layers):
+        for start in range(0, len(batch), BLOCK_ROWS):
+            slot_major(batch, index, meta, slice(start, start + BLOCK_ROWS))
+        if batch.weights is not None:
+            _check_weights(batch, index, meta)
+
+
+def _check_weights(batch: TraceBatch, index: int, layer: LayerMeta) -> None:
+    """TraceError for a combine weight that is not finite; NaN would be summed as any number."""
+    weights = np.asarray(batch.weights[index]) if batch.weights is not None else np.zeros(0)
+    if weights.shape != (len(batch), layer.top_k):
+        raise TraceError(f"column weights: {list(weights.shape)} at layer {layer.key}, expected [{len(batch)}, {layer.top_k}]; "
+                         "correct top_k in the manifest, or export the trace again")
+    if weights.dtype == np.float16:  # by bit patterns, seven times as fast
+        finite = not weights.size or int((np.ascontiguousarray(weights).view(np.uint16) & 0x7FFF).max()) < 0x7C00
+    else:
+        finite = bool(np.isfinite(weights).all())
+    if not finite:
+        row = int(np.flatnonzero(~np.isfinite(weights).all(axis=1))[0])
+        raise TraceError(f"column weights: a combine weight {place(batch, row, layer)} is not finite; collect this document again, or leave the "
+                         "layer out")
+
+
+def slot_major(batch: TraceBatch, index: int, layer: LayerMeta, rows: slice = slice(None)) -> NDArray[Any]:
+    """Checked ids of one layer of a batch, [K, T] contiguous in the layer's dtype.
+
+    Raises TraceError, naming layer, document and position, for an expert out of range or twice in one top-k.
+    """
+    ids = batch.ids[index][rows]
+    if ids.shape != (len(batch.document[rows]), layer.top_k):
+        raise TraceError(f"column ids: {list(batch.ids[index].shape)} at layer {layer.key}, expected [{len(batch)}, {layer.top_k}]; "
+                         "correct top_k in the manifest, or export the trace again")
+    if ids.dtype.kind not in "ui":
+        raise TraceError(f"column ids: {ids.dtype} at layer {layer.key}; expert ids are integers, export the trace again")
+    first = rows.start or 0
+    if ids.size and (int(ids.max()) >= layer.n_experts or int(ids.min()) < 0):
+        row, slot = (int(i[0]) for i in np.nonzero((ids < 0) | (ids >= layer.n_experts)))
+        raise TraceError(f"column ids: expert id {int(ids[row, slot])} {place(batch, first + row, layer)}, which has {layer.n_experts} experts; "
+                         "correct n_experts in the manifest, or export the trace again (a dropped slot is a bit of `dropped`, not an id)")
+    plane = np.require(ids.T, layer.id_dtype, ("C", "W"))
+    for one in range(layer.top_k):
+        for other in range(one + 1, layer.top_k):
+            twice = plane[one] == plane[other]
+            if twice.any():
+                row = int(np.flatnonzero(twice)[0])
+                raise TraceError(f"column ids: expert {int(ids[row, one])} twice in one top-{layer.top_k} {place(batch, first + row, layer)}; "
+                                 "collect this document again, or leave the layer out")
+    return plane
+
+
+def place(batch: TraceBatch, row: int, layer: LayerMeta) -> str:
+    """Where a value stands, in words."""
+    return f"at layer {layer.key}, document {int(batch.document[row])}, position {int(batch.position[row])}"
 
 
 def bands(position: NDArray[Any]) -> Int:

@@ -60,14 +60,14 @@ def broken(**columns):
 def test_an_entropy_that_is_no_number_is_named_by_layer_document_and_position():
     entropy = np.array(TRACE.shards[0].entropy_nats)
     entropy[1, 3] = np.nan
-    with pytest.raises(TraceError, match=r"entropy_nats: nan at layer model.layers.1.mlp.gate, document 0, position 3; collect"):
+    with pytest.raises(TraceError, match=r"entropy_nats: nan at layer model.layers.1.mlp.gate, document 0, position 3, outside \[0, .*; collect"):
         check(broken(entropy_nats=entropy), TRACE.meta.layers, 30)
 
 
 def test_an_expert_beyond_the_layer_is_refused():
     ids = np.array(TRACE.shards[0].ids[0])
     ids[0, 0] = 8
-    with pytest.raises(TraceError, match="expert id 8 at layer model.layers.0.mlp.gate but it has 8 experts"):
+    with pytest.raises(TraceError, match="expert id 8 at layer model.layers.0.mlp.gate, document 0, position 0, which has 8 experts"):
         check(broken(ids=(ids, TRACE.shards[0].ids[1])), TRACE.meta.layers, 30)
 
 
@@ -79,3 +79,54 @@ def test_a_token_beyond_the_vocabulary_is_refused():
 def test_a_position_below_zero_is_refused():
     with pytest.raises(TraceError, match="column position: -1; positions count from 0"):
         check(broken(position=TRACE.shards[0].position - 1), TRACE.meta.layers, 30)
+
+
+@pytest.mark.parametrize(("column", "value"), [("entropy_nats", -0.1), ("entropy_nats", 3.0), ("entropy_nats", np.inf), ("top1_prob", 1.1)])
+def test_an_entropy_or_probability_outside_its_range_is_refused(column, value):
+    values = np.array(getattr(TRACE.shards[0], column))
+    values[1, 3] = value  # an entropy of 3 is in bits: ln 8 = 2.08 is the most
+    with pytest.raises(TraceError, match=rf"column {column}: .* document 0, position 3, outside"):
+        check(broken(**{column: values}), TRACE.meta.layers, 30)
+
+
+def test_rounding_at_the_ends_of_a_range_is_not_refused():
+    entropy = np.array(TRACE.shards[0].entropy_nats)
+    entropy[0, :2] = -1e-6, np.log(8) + 1e-6
+    check(broken(entropy_nats=entropy), TRACE.meta.layers, 30)
+
+
+def test_a_dropped_slot_as_an_id_is_refused():
+    ids = np.array(TRACE.shards[0].ids[0], np.int16)
+    ids[2, 1] = -1
+    with pytest.raises(TraceError, match="expert id -1 at layer model.layers.0.mlp.gate, document 0, position 2.*bit of `dropped`"):
+        check(broken(ids=(ids, TRACE.shards[0].ids[1])), TRACE.meta.layers, 30)
+
+
+def test_an_expert_twice_in_one_top_k_is_refused_in_any_block(monkeypatch):
+    monkeypatch.setattr("analysis.rows.BLOCK_ROWS", 7)
+    ids = np.array(TRACE.shards[0].ids[0])
+    ids[9, 1] = ids[9, 0]
+    with pytest.raises(TraceError, match=rf"expert {ids[9, 0]} twice in one top-2 at layer model.layers.0.mlp.gate, document 0, position 9"):
+        check(broken(ids=(ids, TRACE.shards[0].ids[1])), TRACE.meta.layers, 30)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_weight_that_is_not_finite_is_refused(dtype, value):
+    weights = np.array(TRACE.shards[0].weights[0], dtype)
+    weights[4, 1] = value
+    with pytest.raises(TraceError, match="column weights: .* document 0, position 4 is not finite"):
+        check(broken(weights=(weights, TRACE.shards[0].weights[1])), TRACE.meta.layers, 30)
+
+
+@pytest.mark.parametrize("column", ["ids", "weights"])
+def test_another_number_of_slots_than_declared_is_refused(column):
+    first, second = getattr(TRACE.shards[0], column)
+    with pytest.raises(TraceError, match=rf"column {column}: \[\d+, 1\] at layer .*, expected \[\d+, 2\]"):
+        check(broken(**{column: (first[:, :1], second)}), TRACE.meta.layers, 30)
+
+
+def test_ids_that_are_no_integers_are_refused():
+    first, second = TRACE.shards[0].ids
+    with pytest.raises(TraceError, match="column ids: float32 at layer .*; expert ids are integers"):
+        check(broken(ids=(first.astype(np.float32), second)), TRACE.meta.layers, 30)
