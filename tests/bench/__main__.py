@@ -163,6 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
     if asked.out:
         asked.out.write_text(json.dumps(measured, indent=1) + "\n")
     if asked.markdown:
+        asked.markdown.parent.mkdir(parents=True, exist_ok=True)
         asked.markdown.write_text(report.page(measured))
     if asked.against:
         print("\n" + report.changes(json.loads(asked.against.read_text()), measured))

@@ -63,7 +63,7 @@ def whole_evaluation(root: Path, sizes: Sizes) -> dict[str, Any]:
     found = [child("evaluate", root / ("large", "small")[i % 2], REPLICATES) for i in range(max(2, sizes.evaluations))]
     assert len({one["digest"] for one in found}) == 1, "the estimates depend on the shards"
     walls = [one["wall_s"] for one in found]
-    return {"workload": "evaluate(), from the store to every estimate, null and table", "stage": "", "ours": _times(found),
+    return {"workload": "evaluate(), from the store to every estimate, null and table", "ours": _times(found),
             "rate": len(sample.rows) / median(walls), "unit": "tokens/s", "peak_mib": max(one["peak_mib"] for one in found),
             "before_mib": max(one["before_mib"] for one in found),
             "agreed": "the same estimates, bit for bit, from shards of 64 and of 7 documents",
@@ -83,7 +83,7 @@ def beyond_memory(root: Path, sizes: Sizes) -> dict[str, Any]:
     assert found["digest"] == digest_of_types(count(base.trace), copies), "the stream's numbers are not those of its parts"
     held = child("whole", root, sizes.bound_mib)
     outcome = held.get("refused", f"fits, peak {held.get('peak_mib', 0):.0f} MiB")
-    return {"workload": "a trace larger than memory, streamed through the counts", "stage": "", "ours": _times([found]),
+    return {"workload": "a trace larger than memory, streamed through the counts", "ours": _times([found]),
             "rate": found["tokens"] / found["wall_s"], "unit": "tokens/s", "peak_mib": found["peak_mib"],
             "bound_mib": sizes.bound_mib, "trace_mib": copies * n_bytes(batch) / 2**20,
             "all_rows_held": outcome, "agreed": f"every sum per type is {copies} times that of the batch that was copied, bit for bit",
@@ -105,7 +105,7 @@ def pairs_beyond_memory(root: Path, bound_mib: int) -> dict[str, Any]:
     assert found["digest"] == pairs_and_loads(trace), "the streamed tables are not those in memory"
     held = child("whole", root, bound_mib)
     outcome, mib = held.get("refused", f"fits, peak {held.get('peak_mib', 0):.0f} MiB"), shape.rows * per_token / 2**20
-    return {"workload": "a trace larger than memory, streamed into joint tables and loads", "stage": "", "ours": _times([found]),
+    return {"workload": "a trace larger than memory, streamed into joint tables and loads", "ours": _times([found]),
             "rate": found["tokens"] / found["wall_s"], "unit": "tokens/s", "peak_mib": found["peak_mib"], "bound_mib": bound_mib,
             "trace_mib": mib, "all_rows_held": outcome, "agreed": "tables by group and loads by unit are those of the trace in memory, bit for bit",
             "note": f"{found['tokens']:,} tokens x {STREAMED.n_layers} layers, top-{STREAMED.top_k} of {STREAMED.n_experts}: {mib:.0f} MiB of ids "

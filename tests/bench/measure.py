@@ -40,6 +40,7 @@ class Workload:
     unit: str
     note: str = ""
     stage: str = ""  # of the seed 000 workload that this is a part of
+    share_of_stage: float = 1.0  # where only some of the stage's pairs are compared
 
 
 @dataclass
@@ -67,8 +68,8 @@ def compare(workload: Workload, alternations: int) -> list[dict[str, Any]]:
             chosen = (place + alternation) % len(jobs)
             times[chosen].add(*jobs[chosen])
     ours = times[0]
-    common = {"workload": workload.name, "stage": workload.stage, "ours": ours.json(), "rate": workload.work / statistics.median(ours.wall),
-              "unit": workload.unit, "agreed": agreed, "note": workload.note}
+    common = {"workload": workload.name, "stage": workload.stage, "share_of_stage": workload.share_of_stage, "ours": ours.json(),
+              "rate": workload.work / statistics.median(ours.wall), "unit": workload.unit, "agreed": agreed, "note": workload.note}
     rows = []
     for rival, theirs in zip(workload.rivals, times[1:], strict=True):
         ratios = [b / a for a, b in zip(ours.wall, theirs.wall, strict=True)]

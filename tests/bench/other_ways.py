@@ -151,6 +151,23 @@ def marginal_statistics(n_HE: Array) -> dict[str, Any]:
             "jsd": np.array([jensenshannon(p[i], p[j], base=2) ** 2 for i, j in zip(a, b)])}
 
 
+def replicated_statistics(n_BHE: Float) -> dict[str, Float]:
+    """The same of many tables at once, in plain numpy."""
+    def h(p: Float) -> Float:
+        return np.asarray(-(p * np.log2(np.where(p > 0, p, 1))).sum(axis=-1))
+
+    rows, load = n_BHE.sum(axis=-1, keepdims=True), n_BHE.sum(axis=-2)
+    total, p, n_domains, used = load.sum(axis=-1), n_BHE / rows, n_BHE.shape[-2], load > 0
+    share = np.swapaxes(p / np.where(used, p.sum(axis=-2), 1)[:, None], -1, -2)
+    chi2 = total * ((n_BHE**2 / (rows * np.where(used, load, 1)[:, None])).sum(axis=(-2, -1)) - 1)
+    rank, ordered = np.arange(1, load.shape[-1] + 1), np.sort(load, axis=-1)
+    return {"V": np.sqrt(chi2 / (total * (np.minimum(n_domains, used.sum(axis=-1)) - 1))),
+            "specialisation_e": np.where(used, 1 - h(share) / log2(n_domains), np.nan), "purity": n_BHE.max(axis=-2).sum(axis=-1) / total,
+            "domain_entropy": h(p), "mi_E_D": h(p.mean(axis=-2)) - h(p).mean(axis=-1), "usage_entropy_bits": h(load / total[:, None]),
+            "usage_cv": load.std(axis=-1) / load.mean(axis=-1),
+            "usage_gini": ((2 * rank - len(rank) - 1) * ordered).sum(axis=-1) / (len(rank) * total)}
+
+
 def nmi_of_sklearn(x: Array, i: int, j: int) -> float:
     from sklearn.metrics import normalized_mutual_info_score
 

@@ -31,14 +31,17 @@ def gate_table(measured: Measured) -> str:
     for gate in gates(measured):
         least = "at least" if gate["at_least"] else "at most"
         lines.append(f"| {gate['gate']} | {number(gate['measured'])} {gate['unit']} | {least} {number(gate['bound'])} | "
-                     f"{'met' if gate['met'] else '**missed**'} |")
+                     f"{'met' if gate['met'] else '**missed**'}{'; ' + gate['note'] if gate['note'] else ''} |")
     return "\n".join(lines)
 
 
 def stage_table(measured: Measured) -> str:
     """A line per stage of seed 000; the other ways by the sum of their parts."""
     naive, library = (rivals_of_stages(measured["rows"], kind) for kind in ("naive", "library"))
-    lines = ["| stage | adds: CPU s | yards | with the stages before: wall s | CPU s | yards | first-written ways, s | best general libraries, s |",
+    few, many = measured["sizes"]["stage_draws"]
+    for found in (naive, library):
+        found["d"] = found["c"] * many / few
+    lines = ["| stage | adds: CPU s | yards | with those before: wall s | CPU s | yards | stage alone, as first written: s | best libraries: s |",
              "|---|--:|--:|--:|--:|--:|--:|--:|"]
     for one in measured["stages"]:
         own, whole, letter = one["own"], one["whole"], one["stage"]

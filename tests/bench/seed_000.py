@@ -190,10 +190,11 @@ class Seed000:
         """Circular shifts inside documents, all pairs."""
         return shifted_information(self.documents, self.pairs, ShiftPlan(n_draws, threads=threads, backend="numba"))
 
-    def exact_replicates(self, n_replicates: int, threads: int = 1, n_pairs: int | None = None) -> Float:
-        """Plug-in information of every pair in every bootstrap sample of documents [P, B]; opt-in."""
-        unit = np.repeat(np.arange(self.shape.n_documents), self.shape.length)
-        weights = document_weights(self.keys, WeightPlan(n_replicates), range(n_replicates))
+    def exact_replicates(self, n_replicates: int, threads: int = 1, n_pairs: int | None = None, n_groups: int | None = None) -> Float:
+        """Plug-in information of every pair in every bootstrap sample of documents, or of hashed groups of them [P, B]; opt-in."""
+        keys = self.keys if n_groups is None else self.keys[:n_groups]
+        unit = np.repeat(np.arange(self.shape.n_documents) % len(keys), self.shape.length)
+        weights = document_weights(keys, WeightPlan(n_replicates), range(n_replicates))
         first, n = self.planes.first, self.shape.n_experts
         return np.array([weighted_joint_information((first[a], first[b]), (n, n), unit, weights, threads=threads, backend="numba")
                          for a, b in self.pairs[:n_pairs]])

@@ -35,6 +35,11 @@ class Shape:
         return self.n_documents * self.length
 
     @property
+    def groups(self) -> int:
+        """Hashed groups of documents that stand for them in exact replicates, where there are so many."""
+        return min(2_000, self.n_documents)
+
+    @property
     def pairs(self) -> list[tuple[int, int]]:
         """All layer pairs."""
         return [(a, b) for a in range(self.n_layers) for b in range(a + 1, self.n_layers)]
