@@ -1,6 +1,6 @@
 """Entropy and confidence of single routing decisions, entropy thresholds with a unit, and what a printed mean and spread allow.
 
-T token, E expert, K slot, V token type.
+T token, E expert, K slot.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from analysis.arithmetic import Float, divide
 from analysis.registry import metric
@@ -58,20 +58,6 @@ class EntropyThreshold:
 SEED_THRESHOLD = EntropyThreshold(SEED_NATS / math.log(SEED_EXPERTS), "normalised")  # 0.5 nats at 8 experts, 0.2404 ln E at E
 
 
-def plug_in_nats(weights: ArrayLike) -> float:
-    """Shannon entropy in nats of counts or probabilities, normalised to sum 1; ValueError when they sum to 0."""
-    p = np.asarray(weights, np.float64).ravel()
-    if p.sum() <= 0:
-        raise ValueError("no_data: an entropy of no counts is undefined")
-    p = p[p > 0] / p.sum()
-    return float(-(p * np.log(p)).sum())
-
-
-def normalised(nats: float, n_experts: int) -> float | None:
-    """Entropy as a share of ln E; None at E = 1, where it is 0/0."""
-    return None if n_experts == 1 else nats / math.log(n_experts)
-
-
 def even_rest_nats(top: ArrayLike, n_experts: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Entropy in nats of a distribution with one probability `top` and the rest even over E - 1 experts."""
     p = np.asarray(top, np.float64)
@@ -87,7 +73,7 @@ def softmax_entropy_nats(logits: ArrayLike) -> np.ndarray[tuple[int, ...], np.dt
     from scipy.special import log_softmax, xlogy
 
     p = np.exp(log_softmax(np.asarray(logits, np.float64), axis=-1))
-    nats: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = -xlogy(p, p).sum(axis=-1)
+    nats: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = 0.0 - xlogy(p, p).sum(axis=-1)  # never -0
     return nats
 
 
@@ -96,23 +82,24 @@ def top_k_entropy_nats(logits: ArrayLike, k: int) -> np.ndarray[tuple[int, ...],
     return softmax_entropy_nats(np.sort(np.asarray(logits, np.float64), axis=-1)[..., -k:])
 
 
-def probabilities(p: ArrayLike, *, declared: bool = False) -> tuple[Float, float]:
-    """Rows that sum to 1, and the largest deviation from 1 that they came with.
+def probabilities(p: ArrayLike, *, declared: bool = False, name: str = "probabilities") -> tuple[Float, float]:
+    """Rows [..., E] that sum to 1 in float64, and the largest deviation from 1 that they came with.
 
-    Sums within 2e-3 (float16 rounding) are renormalised in float32; beyond it ValueError, unless the source declares (`declared`) that it
-    hands out top-k weights or sigmoid scores. A row of zeros, or a value that is negative or not finite, is refused.
+    Sums within 2e-3 (float16 rounding) are renormalised; beyond it ValueError, unless the source declares (`declared`) that it hands out
+    top-k weights or sigmoid scores. A row of zeros, or a value that is negative or not finite, is refused. name: what errors call them.
     """
-    rows = np.asarray(p, np.float32)
+    rows = np.asarray(p, np.float64)
     if not np.isfinite(rows).all() or (rows < 0).any():
-        raise ValueError("probabilities: a value is negative or not finite; collect the rows again")
-    total = rows.sum(axis=-1, dtype=np.float32)
+        raise ValueError(f"{name}: a value is negative or not finite; collect the rows again")
+    total = rows.sum(axis=-1, keepdims=True)
     deviation = float(np.abs(total - 1).max(initial=0.0))
     if (total == 0).any():
-        raise ValueError("probabilities: a row is all zeros; leave out tokens without a router decision")
+        raise ValueError(f"{name}: a row is all zeros; leave out tokens without a router decision")
     if deviation > SUM_TOLERANCE and not declared:
-        raise ValueError(f"probabilities: a row sums to {1 + deviation:.4g} or {1 - deviation:.4g}; if these are top-k weights or sigmoid scores, "
-                         "declare it, else collect them again")
-    return np.asarray(rows / total[..., None], np.float64), deviation
+        worst = float(total.flat[int(np.abs(total - 1).argmax())])
+        raise ValueError(f"{name}: a row sums to {worst:.4g}, further than {SUM_TOLERANCE:g} from 1; if these are top-k weights or sigmoid "
+                         "scores, declare it, else give the full softmax")
+    return rows / total, deviation
 
 
 def _experts(logits_TE: ArrayLike) -> int:
@@ -173,10 +160,10 @@ def gini_simpson(weights: ArrayLike) -> np.ndarray[tuple[int, ...], np.dtype[np.
 def confidence(p_TE: ArrayLike) -> Float:
     """Confidence of the full softmax: (sum p^2 - 1/E) / (1 - 1/E) over the last axis, [0, 1]; NaN at E = 1, where it is 0/0.
 
-    p_TE: [..., E], rows that sum to 1 (see probabilities).
+    p_TE: [..., E], rows that sum to 1 within float16 rounding; ValueError for others (see probabilities).
     """
     n = _experts(p_TE)
-    spread = gini_simpson(p_TE)
+    spread = gini_simpson(probabilities(p_TE)[0])
     return np.full(spread.shape, np.nan) if n == 1 else 1 - divide(spread, 1 - 1 / n)
 
 
@@ -188,7 +175,8 @@ def gini_simpson_seed(weights_TK: ArrayLike, *, renormalise: bool = True) -> Flo
     weights_TK: [..., k]. renormalise: whether the k weights are made to sum to 1; the seed does not say, and the two are different numbers
     (0.42 and 0.855 for weights of 0.35 and 0.15), so that the flag is reported with the value. Not comparable across k.
     """
-    w = _renormalised(weights_TK) if renormalise else np.asarray(weights_TK, np.float64)
+    shares = _renormalised(weights_TK)
+    w = shares if renormalise else np.where(np.isnan(shares), np.nan, np.asarray(weights_TK, np.float64))
     return gini_simpson(w)
 
 
@@ -215,35 +203,6 @@ def share_below(entropy_nats: ArrayLike, threshold: EntropyThreshold, n_experts:
     values = np.asarray(entropy_nats, np.float64).ravel()
     values = values[~np.isnan(values)]
     return float((values < threshold.nats(n_experts)).mean()) if len(values) else None
-
-
-@dataclass(frozen=True)
-class TypeMoments:
-    """Per type [V]: occurrences n, mean, std (ddof 1, NaN for n = 1), least and largest value; all NaN for n = 0.
-
-    Least and largest grow apart with n: not comparable across types.
-    """
-
-    n: NDArray[np.int64]
-    mean: Float
-    std: Float
-    least: Float
-    largest: Float
-
-
-def type_moments(values_T: ArrayLike, type_T: ArrayLike, n_types: int) -> TypeMoments:
-    """Moments of a value of occurrences (entropy, confidence) over the occurrences of each type; ValueError for a type outside 0..V-1."""
-    values, types = np.asarray(values_T, np.float64), np.asarray(type_T)
-    if len(types) and not 0 <= int(types.min()) <= int(types.max()) < n_types:
-        raise ValueError(f"type: ids are 0 to {n_types - 1}")
-    n = np.bincount(types, minlength=n_types).astype(np.int64)
-    mean = divide(np.bincount(types, weights=values, minlength=n_types), n)
-    square = np.bincount(types, weights=(values - mean[types]) ** 2, minlength=n_types)
-    least, largest = np.full(n_types, np.inf), np.full(n_types, -np.inf)
-    np.minimum.at(least, types, values)
-    np.maximum.at(largest, types, values)
-    seen = n > 0
-    return TypeMoments(n, mean, np.sqrt(divide(square, np.maximum(n - 1, 0))), np.where(seen, least, np.nan), np.where(seen, largest, np.nan))
 
 
 @dataclass(frozen=True)

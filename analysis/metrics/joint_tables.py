@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.gates import SELECTION_BIASED
 from analysis.kernels import Float, Int
+from analysis.metrics.entropy import probabilities
 from analysis.trace import TraceError
 
 DENSE_SETS = 2**26  # cells of a joint table of sets that may be held densely
 DROP_WARNING, DROP_GATE = 0.01, 0.05  # metrics specification 1
-SUM_TOLERANCE = 2e-3  # metrics specification 3.3: float16 rounding of probabilities
 ROWS_AT_ONCE = 2**20
 
 Experts = int | tuple[int, int]
@@ -199,15 +199,9 @@ def soft_counts(p: ArrayLike, q: ArrayLike, group: ArrayLike | None = None, n_gr
 
 
 def _probabilities(rows: ArrayLike, name: str) -> tuple[Float, float]:
-    p = np.asarray(rows, np.float64)
-    if p.ndim != 2 or not (p >= 0).all():
-        raise ValueError(f"{name}: full router probabilities are [tokens, experts], at least 0 and no NaN")
-    total = p.sum(axis=1, keepdims=True)
-    off = float(np.abs(total - 1).max(initial=0.0))
-    if off > SUM_TOLERANCE:
-        raise ValueError(f"{name}: a row sums to 1 {'+' if (total > 1).any() else '-'} {off:.3g}, beyond the {SUM_TOLERANCE:g} of float16 rounding; "
-                         "declare renormalised or sigmoid scores, or give the full softmax")
-    return p / total, off
+    if np.ndim(rows) != 2:
+        raise ValueError(f"{name}: full router probabilities are [tokens, experts], not {np.shape(rows)}")
+    return probabilities(rows, name=name)
 
 
 def _survives(ids: NDArray[Any]) -> NDArray[np.bool_]:

@@ -15,6 +15,7 @@ from analysis.metrics.transfer import log2_transition
 from analysis.registry import metric
 
 LEAST_ADVANTAGE = 0.02  # metrics specification 2.1: a denominator at or below it is not one
+ROUNDING = 1e-12  # 0.52 - 0.50 is above 0.02 in binary
 
 
 @metric("retention", unit="ratio", bounds=(None, None), undefined="Acc_BB - c_B <= 0.02: the target's own predictor beats its modal expert by "
@@ -29,7 +30,7 @@ def retention(right_AB: ArrayLike, right_BB: ArrayLike, right_mode: ArrayLike, t
     """
     n = np.asarray(tokens, np.float64)
     upper, lower = (divide(np.asarray(right, np.float64) - np.asarray(right_mode, np.float64), n) for right in (right_AB, right_BB))
-    enough = np.nan_to_num(lower, nan=0.0) > LEAST_ADVANTAGE
+    enough = np.nan_to_num(lower, nan=0.0) > LEAST_ADVANTAGE + ROUNDING
     return divide(upper, np.where(enough, lower, 0.0))
 
 

@@ -3,7 +3,8 @@ import pytest
 from scipy import stats
 
 from analysis.controls import DOCUMENT_SD, OCCURRENCE_SD, ControlAim, normal_scores, plan_controls, plant, top_probability
-from analysis.metrics.entropy import SEED_THRESHOLD, plug_in_nats
+from analysis.metrics.entropy import SEED_THRESHOLD
+from analysis.metrics.entropy_estimators import plug_in
 from tests.references.memory_trace import MemoryTrace, Shape, sample_trace
 
 SHAPE = Shape(n_test=60, n_calibration=40, n_train=60, length=150, vocabulary=200, n_layers=2, n_experts=8, top_k=2)
@@ -21,7 +22,7 @@ def test_the_columns_of_a_row_agree_with_each_other():
         for layer in range(2):
             top = batch.top1_prob[layer].astype(float)
             p = np.column_stack([top, *[(1 - top) / 7] * 7])
-            assert batch.entropy_nats[layer] == pytest.approx([plug_in_nats(row) for row in p], abs=1e-6)
+            assert batch.entropy_nats[layer] == pytest.approx(plug_in(p, base=np.e), abs=1e-6)
             assert batch.simpson[layer] == pytest.approx((p**2).sum(axis=1), abs=1e-6)
             assert batch.weights[layer].astype(float).sum(axis=1) == pytest.approx(1, abs=2e-3)
             assert (np.diff(batch.weights[layer].astype(float), axis=1) <= 0).all()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.metrics.entropy import plug_in_nats
+from analysis.arithmetic import mutual_information_bits
 from analysis.resampling import (
     TypeCells,
     basic_interval,
@@ -18,13 +18,6 @@ from analysis.resampling import (
     two_way_error,
 )
 from tests.references.cases import case
-
-
-def mutual_information_bits(tables):
-    def bits(t):
-        return plug_in_nats(t) / np.log(2)
-
-    return np.array([bits(t.sum(axis=1)) + bits(t.sum(axis=0)) - bits(t) for t in tables])
 
 
 def test_document_bootstrap_k02():

@@ -13,6 +13,12 @@ from analysis.metrics.retention import (
 from analysis.two_sample import two_sample_estimates
 
 
+@pytest.mark.parametrize(("right_BB", "known"), [(0.52, False), (0.521, True), (0.5, False), (0.4, False)])
+def test_a_denominator_of_at_most_0_02_is_none_in_accuracies_and_in_counts(right_BB, known):
+    assert np.isnan(retention(0.6, right_BB, 0.5)) != known
+    assert np.isnan(retention(600, round(1000 * right_BB), 500, 1000)) != known
+
+
 def test_chance_is_taken_off_both_sides():
     assert retention(0.5, 0.6, 0.2) == pytest.approx(0.75)
     assert retention(50, 60, 20, 100) == pytest.approx(0.75)
