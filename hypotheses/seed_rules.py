@@ -69,9 +69,11 @@ def seed_000(facts: Mapping[str, Any]) -> dict[str, Any]:
     cross_domain_mi, cross_domain_min, predictor_mi, random_mi, mi_accuracy_r. Returns supported (None where one is missing), words, lines.
     """
     asked = (
-        ("cross_layer_mi", SEED_000_LAYERS, "Cross-layer MI", "bits"), ("cross_domain_mi", SEED_000_DOMAINS, "Cross-domain MI (transferred)", "bits"),
+        ("cross_layer_mi", SEED_000_LAYERS, "Cross-layer MI", "bits"),
+        ("cross_domain_mi", SEED_000_DOMAINS, "Cross-domain MI (transferred)", "bits"),
         ("cross_domain_min", 0.0, "Cross-domain MI (transferred) of the least pair", "bits"),
-        ("predictor_mi", float(facts.get("random_mi") or 0.0), "MI(Prophet, actual)", "bits"), ("mi_accuracy_r", SEED_000_R, "MI against accuracy, r", ""))
+        ("predictor_mi", float(facts.get("random_mi") or 0.0), "MI(Prophet, actual)", "bits"),
+        ("mi_accuracy_r", SEED_000_R, "MI against accuracy, r", ""))
     lines = [{"passed": bool(facts[key] > bound), "text": f"{words} = {facts[key]:.3f} {unit}".strip() + f" (> {bound:g})"}
              for key, bound, words, unit in asked if facts.get(key) is not None]
     missing = [words for key, _, words, _ in asked if facts.get(key) is None]

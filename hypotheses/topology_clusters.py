@@ -145,8 +145,10 @@ def _clarity_estimate(counts: TopologyCounts, replicates: LeftOut | None, layers
         reason = next((one.clarity.reason for one in layers if one.clarity.reason), None) or f"{NO_DATA}: no partition of two clusters in use"
         return Estimate.undefined(reason, unit=SILHOUETTE, n_units=n_documents)
     made: Estimate = replicates.estimates("coact_silhouette", level=counts.settings.level).item()
-    fields = {name: getattr(made, name) for name in ("value", "low", "high", "resampled", "n_units", "method", "level", "plug_in", "se")}
-    estimate = Estimate(**fields, unit=SILHOUETTE, p=layers[0].clarity.p if len(layers) == 1 else None)
+    value, half = made.plug_in, made.half_width  # not bias-corrected: the null of as many tokens has the same bias
+    assert value is not None
+    estimate = Estimate(value, None if half is None else value - half, None if half is None else value + half, SILHOUETTE, "document", n_documents,
+                        made.method, made.level, plug_in=value, se=made.se, p=layers[0].clarity.p if len(layers) == 1 else None)
     return gated(estimate, few_documents(n_documents))
 
 
@@ -171,8 +173,8 @@ def _pairs(layers: Sequence[LayerClusters]) -> dict[str, np.ndarray]:
         i, j = (axis.ravel() for axis in np.meshgrid(used, used, indexing="ij"))
         joint, lift = coactivation(table), coact_lift(table)
         chance = joint / np.exp2(lift)
-        parts.append((np.full(len(i), number), i, j, joint[i, j], coactivation_conditional(table)[i, j], coactivation_jaccard(table)[i, j], lift[i, j],
-                      chance[i, j]))
+        conditional, jaccard = coactivation_conditional(table), coactivation_jaccard(table)
+        parts.append((np.full(len(i), number), i, j, joint[i, j], conditional[i, j], jaccard[i, j], lift[i, j], chance[i, j]))
     return {name: np.concatenate([part[place] for part in parts]) if parts else np.zeros(0) for place, name in enumerate(PAIR_COLUMNS)}
 
 
@@ -182,9 +184,9 @@ def _members(layer: int, one: LayerClusters) -> list[Row]:
 
 
 def _merges(layer: int, one: LayerClusters) -> list[Row]:
-    """Merges of the dendrogram; leaves 0 to A - 1 are the experts in use by `clusters`' leaf numbers of scipy, named by expert id here."""
+    """Merges of the dendrogram: a, b are expert ids below E, and E + s is the cluster that step s made."""
     experts = one.partition.experts
-    named = {leaf: expert for leaf, expert in enumerate(experts)}
+    named = dict(enumerate(experts))
     size = len(one.partition.labels)
     return [{"layer": layer, "step": step, "a": named.get(int(a), size + int(a) - len(experts)), "b": named.get(int(b), size + int(b) - len(experts)),
              "height": float(height), "size": int(n)} for step, (a, b, height, n) in enumerate(one.partition.merges)]
@@ -197,5 +199,6 @@ def _clarity_row(layer: int, one: LayerClusters) -> Row:
     reason = clarity.reason or ""
     if reason == SINGLE_CHOICE:
         reason = f"{SINGLE_CHOICE}: a token with one expert activates no two together"
-    return {"layer": layer, "n_clusters": n_clusters or None, "silhouette": clarity.silhouette, "null_quantile": clarity.null_quantile, "p": clarity.p,
-            "cophenetic": one.partition.cophenetic, "n_draws": clarity.n_draws, "chosen_on": one.chosen_on, "status": status, "reason": reason}
+    return {"layer": layer, "n_clusters": n_clusters or None, "silhouette": clarity.silhouette, "null_quantile": clarity.null_quantile,
+            "p": clarity.p, "cophenetic": one.partition.cophenetic, "n_draws": clarity.n_draws, "chosen_on": one.chosen_on, "status": status,
+            "reason": reason}

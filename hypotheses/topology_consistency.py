@@ -89,7 +89,8 @@ def _rows(counts: TopologyCounts, layer: int, tables: Sequence[Int], n_clusters:
         agreement = None if left is None or right is None else partition_agreement(left, right)
         rows.append({**row, "mantel": found.mantel.rho, "p": found.mantel.p, "reliability_source": found.reliability_a,
                      "reliability_target": found.reliability_b, "ceiling": found.ceiling, "corrected": found.corrected, "matched": found.matched,
-                     "ari": agreement and agreement.ari, "ami": agreement and agreement.ami, "n_pairs": found.mantel.n_pairs, "reason": found.reason or ""})
+                     "ari": agreement and agreement.ari, "ami": agreement and agreement.ami, "n_pairs": found.mantel.n_pairs,
+                     "reason": found.reason or ""})
     return rows
 
 
@@ -169,12 +170,12 @@ def _unit_ranks(values: Float) -> Float:
     ranks = np.stack([midranks(row) for row in flat])
     ranks -= ranks.mean(axis=1, keepdims=True)
     length = np.sqrt((ranks**2).sum(axis=1, keepdims=True))
-    return np.divide(ranks, length, out=np.zeros_like(ranks), where=length > 0).reshape(values.shape)
+    scaled: Float = np.divide(ranks, length, out=np.zeros_like(ranks), where=length > 0)
+    return scaled.reshape(values.shape)
 
 
 def _statistics(wholes: Sequence[Float], halves: Sequence[Float]) -> tuple[float, float]:
-    """Mean over pairs of domains of the correlation of the wholes, and of halves across over halves within (NaN where halves of one
-    domain do not agree)."""
+    """Mean over pairs of domains of the correlation of the wholes, and of halves across over halves within; NaN where halves do not agree."""
     within = [float(np.mean([half[0] @ half[1] for half in one])) for one in halves]
     if min(within) < LEAST_RELIABILITY:
         return float(np.mean([wholes[a] @ wholes[b] for a, b in combinations(range(len(wholes)), 2)])), float("nan")

@@ -41,17 +41,19 @@ def domain_part(counts: TopologyCounts) -> Part:
     undefined = Estimate.undefined(reason or "", unit="bits", n_units=counts.n_documents)
     names = ("transfer_info", "transfer_info_min", "transfer_info_within", "transfer_ratio", "type_aligned_mi", *DIVERGENCES)
     naive = ill_posed_cross_domain_mi(counts.n_documents)
-    part.estimates = {name: replace(undefined, unit="ratio" if name == "transfer_ratio" else "bits") for name in names} | {"cross_domain_naive_pairing": naive}
+    part.estimates = {name: replace(undefined, unit="ratio" if name == "transfer_ratio" else "bits") for name in names}
+    part.estimates["cross_domain_naive_pairing"] = naive
     matrix: TransferMatrix | None = None
     rows: list[Row] = [_row("cross_domain_naive_pairing", "any", "any", "mean", naive)]
     if reason is None:
         matrix = transfer_matrix(counts.domain_joints, smoothing=counts.settings.smoothing, level=counts.settings.level)
         part.estimates |= {"transfer_info": matrix.overall, "transfer_info_min": decisive_pair(_off_diagonal(matrix)),
                            "transfer_info_within": mean_of(list(np.diag(matrix.mean)))}
+        rows += _transfer_rows(counts, matrix)
+    part.tables["cross_domain_mi"] = columns(_wide(rows), WIDE_COLUMNS)
     if counts.settings.judged_only:
         return part
     if matrix is not None:
-        rows += _transfer_rows(counts, matrix)
         part.facts["smoothing"] = {name: sorted(set(matrix.smoothing[d].tolist())) for d, name in enumerate(matrix.names)}
         for name, more in (("transfer_ratio", _ratios(counts)), ("type_aligned_mi", _aligned(counts))):
             rows += more
@@ -61,7 +63,7 @@ def domain_part(counts: TopologyCounts) -> Part:
             more = _divergences(counts, name) if name == "jsd_load" or counts.adjacent else []
             rows += more
             part.estimates[name] = _mean_row(more, name, part.estimates[name])
-    part.tables["cross_domain_metrics"] = columns([row for row in map(_plain, rows)], COLUMNS)
+    part.tables["cross_domain_metrics"] = columns(list(map(_plain, rows)), COLUMNS)
     part.tables["cross_domain_mi"] = columns(_wide(rows), WIDE_COLUMNS)
     part.tables["domain_pairs"] = columns(_declared(counts, rows), ("source", "target", "layer", *cells(undefined)))
     return part
@@ -178,7 +180,8 @@ def _aligned(counts: TopologyCounts) -> list[Row]:
         missing = Estimate.undefined(NO_TYPES, unit="bits", n_units=counts.n_documents)
         return [_row("type_aligned_mi", *pair, "mean", missing) for pair in pairs]
     n_types = int((np.bincount(sample.token_id) >= 20).sum())
-    work = sum(layer.n_experts**2 for layer in counts.layers) * float(n_types) * len(pairs) * (settings.n_type_replicates + settings.n_type_permutations)
+    draws = settings.n_type_replicates + settings.n_type_permutations
+    work = sum(layer.n_experts**2 for layer in counts.layers) * float(n_types) * len(pairs) * draws
     if work > TYPE_WORK:
         wanted = {tuple(sorted(pair)) for pair in counts.evidence.pairs_of_interest}
         pairs = [pair for pair in pairs if pair in wanted] or pairs[:1]
@@ -187,9 +190,8 @@ def _aligned(counts: TopologyCounts) -> list[Row]:
     def one(asked: tuple[tuple[str, str], int]) -> Estimate:
         pair, layer = asked
         a, b = (_type_routing(counts, domain, layer) for domain in pair)
-        found = type_aligned_estimate(a, b, seed=settings.seed, layer=counts.layers[layer].key, level=settings.level,
-                                      n_replicates=settings.n_type_replicates, n_permutations=settings.n_type_permutations)
-        return found
+        return type_aligned_estimate(a, b, seed=settings.seed, layer=counts.layers[layer].key, level=settings.level,
+                                     n_replicates=settings.n_type_replicates, n_permutations=settings.n_type_permutations)
 
     asked = [(pair, layer) for pair in pairs for layer in layers]
     found = dict(zip(asked, each(one, asked, settings.threads)))

@@ -45,8 +45,8 @@ def edge_part(counts: TopologyCounts) -> Part:
     part.tables["pathways"] = columns(_paths(counts, edges), PATH_COLUMNS)
     testable = sum(one.n_testable for one in edges)
     share = float(sum(one.published.sum() for one in edges)) / max(testable, 1)
-    estimate = Estimate(share, None, None, "share of pairs", "document", counts.n_documents, "Benjamini-Hochberg under circular shifts", plug_in=share,
-                        n=testable, n_of="expert pairs")
+    estimate = Estimate(share, None, None, "share of pairs", "document", counts.n_documents, "Benjamini-Hochberg under circular shifts",
+                        plug_in=share, n=testable, n_of="expert pairs")
     part.estimates["phi_edges_published"] = gated(estimate, few_documents(counts.n_documents))
     part.facts["edges"] = [{"layers": list(pair), "published": int(one.published.sum()), "testable": one.n_testable, "shifts": one.n_draws,
                             "shifts_for_one_edge": one.draws_for_one, "reason": one.reason} for pair, one in zip(counts.adjacent, edges)]

@@ -52,10 +52,8 @@ def evaluate(evidence: TopologyEvidence, criteria: Sequence[Criterion] = ()) -> 
 
 def _information(between: Part) -> dict[tuple[str, str], Estimate]:
     """T(A->B) of each ordered pair, mean over adjacent layers, as the table has it."""
-    table = between.tables.get("cross_domain_mi")
+    table = between.tables["cross_domain_mi"]
     out: dict[tuple[str, str], Estimate] = {}
-    if table is None:
-        return out
     for source, target, layer, value in zip(table["source"], table["target"], table["layer"], table["T"]):
         if layer == "mean" and source != target and np.isfinite(value):
             out[source, target] = Estimate(float(value), None, None, "bits", "document", 0, "plug-in")
@@ -93,7 +91,8 @@ def _topics(evidence: TopologyEvidence) -> Part:
     missing = Estimate.undefined(f"{NO_DATA}: no topics of one format are declared", unit="bits")
     part = Part(estimates={"transfer_info_topics": missing})
     part.tables["wiki_topics"] = columns([], ("source", "target", *cells(missing)))
-    topic_of = {row.document: evidence.topics[row.id] for row in evidence.trace.documents if row.id in evidence.topics and row.split == evidence.split}
+    judged = (row for row in evidence.trace.documents if row.split == evidence.split)
+    topic_of = {row.document: evidence.topics[row.id] for row in judged if row.id in evidence.topics}
     if len(set(topic_of.values())) < 2:
         return part
     counts = TopologyCounts(replace(evidence, trace=TopicTrace(evidence.trace, topic_of), predictor=None, topics={}))

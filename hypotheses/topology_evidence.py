@@ -25,7 +25,8 @@ from analysis.transfer_matrix import DomainJoints
 
 # Seed 000, 1.B: "all 7 cross-domain pairs", of which it names two, Q&A vs sentiment and news vs wiki; the others are declared here, on the
 # domains of the embedded corpus. Pairs whose domains a trace has not are listed as absent.
-DECLARED_PAIRS = (("news", "wiki"), ("code", "math"), ("math", "medical"), ("medical", "wiki"), ("news", "social"), ("social", "wiki"), ("code", "news"))
+DECLARED_PAIRS = (("news", "wiki"), ("code", "math"), ("math", "medical"), ("medical", "wiki"), ("news", "social"), ("social", "wiki"),
+                  ("code", "news"))
 PROPHET, ABLATION = "prophet", "prophet_without_attention"
 DOMAIN_TABLE_BYTES = 2**29  # joint tables by domain held at once
 
@@ -65,9 +66,10 @@ class TopologySettings:
 
 @dataclass(frozen=True)
 class PredictionScores:
-    """A predictor on the test documents of one target domain: for each predicted layer joint_LGPY int64 [G, E, E], predicted by actual first
-    choice in each jackknife group, and recall_LG2 int64 [G, 2], actual selections among the guesses and all of them (None: not counted).
+    """A predictor on the test documents of one target domain, by predicted layer.
 
+    joint_LGPY: int64 [G, E, E], predicted by actual first choice in each jackknife group; recall_LG2: int64 [G, 2], actual selections among
+    the guesses and all of them (None: not counted).
     The same groups of documents in hash order for every predictor of a target. Tokens right are the tables' diagonals, tokens their sums.
     """
 

@@ -24,8 +24,8 @@ def facts(counts: TopologyCounts, estimates: Mapping[str, Estimate]) -> dict[str
         "n_documents_calibration": sum(row.split == "calibration" for row in trace.documents),
         "n_tokens": int(counts.loads.tokens.sum()), "n_tokens_of_nulls": len(counts.sample), "resampled": "document",
         "split": counts.split, "seed": counts.settings.seed, "n_shifts": counts.settings.n_shifts, "lags": list(counts.settings.lags),
-        "layers": [{"key": layer.key, "depth": layer.depth, "n_experts": layer.n_experts, "top_k": layer.top_k, "n_active": len(counts.experts(number))}
-                   for number, layer in enumerate(counts.layers)],
+        "layers": [{"key": layer.key, "depth": layer.depth, "n_experts": layer.n_experts, "top_k": layer.top_k,
+                    "n_active": len(counts.experts(number))} for number, layer in enumerate(counts.layers)],
         "k": sorted({layer.top_k for layer in counts.layers}),
         "unused_experts": {layer.key: sorted(set(range(layer.n_experts)) - set(counts.experts(number).tolist()))
                            for number, layer in enumerate(counts.layers) if len(counts.experts(number)) < layer.n_experts},
@@ -48,13 +48,15 @@ def caveats(counts: TopologyCounts) -> list[str]:
         out.append("one MoE layer: nothing can be said between layers")
     single = [layer.key for layer in counts.layers if layer.top_k == 1]
     if single:
-        out.append(f"k = 1 in {len(single)} of {len(counts.layers)} layers: a token with one expert activates no two together, co-activation is undefined")
+        out.append(f"k = 1 in {len(single)} of {len(counts.layers)} layers: a token with one expert activates no two together, and co-activation "
+                   "is undefined")
     unused = sum(layer.n_experts - len(counts.experts(number)) for number, layer in enumerate(counts.layers))
     if unused:
         out.append(f"{unused} experts without a selection: kept in E, left out of clusters, lifts and affinities")
     few = _undersampled(counts)
     if few:
-        out.append(f"{few} of {len(counts.adjacent)} adjacent layer pairs have fewer than 5 tokens per pair of active experts: no verdict rests on them")
+        out.append(f"{few} of {len(counts.adjacent)} adjacent layer pairs are undersampled, with fewer than 5 tokens per pair of active experts: no "
+                   "verdict rests on them")
     if not any(row.split == "calibration" for row in counts.trace.documents):
         out.append("no calibration documents: clusters are found on every other group of the judged documents and judged on the rest")
     if len(counts.sample) < int(counts.loads.tokens.sum()):
@@ -77,5 +79,6 @@ def seed_rule(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
         one = estimates.get(name)
         return None if one is None else one.plug_in if one.plug_in is not None else one.value
 
-    return {"cross_layer_mi": plug_in("mi_first_choice"), "cross_domain_mi": plug_in("transfer_info"), "cross_domain_min": plug_in("transfer_info_min"),
-            "predictor_mi": plug_in("predictor_mi"), "random_mi": 0.0, "mi_accuracy_r": plug_in("mi_vs_accuracy"), "clusters": plug_in("coact_clarity")}
+    return {"cross_layer_mi": plug_in("mi_first_choice"), "cross_domain_mi": plug_in("transfer_info"),
+            "cross_domain_min": plug_in("transfer_info_min"), "predictor_mi": plug_in("predictor_mi"), "random_mi": plug_in("random_mi"),
+            "mi_accuracy_r": plug_in("mi_vs_accuracy"), "clusters": plug_in("coact_clarity")}

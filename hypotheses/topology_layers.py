@@ -57,7 +57,7 @@ def _describe(counts: TopologyCounts, part: Part, found: CrossLayerEstimates, nu
 
 def _no_layers(counts: TopologyCounts) -> Part:
     undefined = Estimate.undefined(ONE_LAYER, unit="bits", n_units=counts.n_documents)
-    part = Part(estimates={name: undefined for name in BITS}, facts={"shift_left_out": None, "decomposition_left_out": None})
+    part = Part(estimates=dict.fromkeys(BITS, undefined), facts={"shift_left_out": None, "decomposition_left_out": None})
     part.by_layer["mi_first_choice"] = tuple(undefined for _ in counts.layers)
     part.estimates |= _terms(counts, None)
     part.tables["cross_layer_mi"] = columns([], PAIR_COLUMNS)

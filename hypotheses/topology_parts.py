@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from analysis.estimate import Estimate
-from analysis.gates import ILL_POSED, gated
+from analysis.gates import ILL_POSED, NO_DATA, gated
 from analysis.resampling import t_quantile
 
 Row = Mapping[str, Any]
+NOTHING = f"{NO_DATA}: nothing to average"
 
 
 @dataclass
@@ -29,11 +30,12 @@ class Part:
 
     def add(self, other: Part) -> None:
         """Take in another part. ValueError for a name that is there already."""
-        for mine, theirs in ((self.estimates, other.estimates), (self.by_layer, other.by_layer), (self.tables, other.tables), (self.facts, other.facts)):
+        for name in ("estimates", "by_layer", "tables", "facts"):
+            mine, theirs = getattr(self, name), getattr(other, name)
             twice = set(mine) & set(theirs)
             if twice:
                 raise ValueError(f"two parts of the evaluation name {', '.join(sorted(twice))}")
-            mine.update(theirs)  # type: ignore[arg-type]
+            mine.update(theirs)
 
 
 def columns(rows: Sequence[Row], names: Sequence[str] = ()) -> dict[str, Any]:
@@ -64,17 +66,17 @@ def cells(estimate: Estimate) -> dict[str, Any]:
             "n_documents": estimate.n_units, "unit": estimate.unit, "status": status(estimate), "reason": estimate.reason or estimate.gate or ""}
 
 
-def mean_of(estimates: Sequence[Estimate], *, df: int | None = None, independent: bool = False, missing: str = "no_data: nothing to average") -> Estimate:
+def mean_of(estimates: Sequence[Estimate], *, df: int | None = None, independent: bool = False) -> Estimate:
     """Mean of estimates. independent: of disjoint documents, variances add; else each half-width is its own, and their mean is an upper bound.
 
     df: degrees of freedom of the mean of independent estimates. Undefined with the first reason where one is; gated by the first gate.
     """
     if not estimates:
-        return Estimate.undefined(missing)
+        return Estimate.undefined(NOTHING)
     first = estimates[0]
     undefined = next((one for one in estimates if one.value is None), None)
     if undefined is not None:
-        return Estimate.undefined(undefined.reason or missing, unit=first.unit, n_units=first.n_units, method=first.method)
+        return Estimate.undefined(undefined.reason or NOTHING, unit=first.unit, n_units=first.n_units, method=first.method)
     value = float(np.mean([one.value for one in estimates if one.value is not None]))
     plug_in = [one.plug_in for one in estimates if one.plug_in is not None]
     null = [one.null for one in estimates if one.null is not None]

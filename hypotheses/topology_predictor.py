@@ -26,17 +26,18 @@ from hypotheses.topology_parts import Part, Row, columns, mean_of, status
 
 NO_PREDICTOR = f"{NO_DATA}: no predictor was run on this trace"
 FANO = "descriptive: Fano's inequality ties accuracy to information, so that they correlate by construction"
-PREDICTOR_COLUMNS = ("source", "target", "layer", "predictor", "mi", "low", "high", "u", "u_low", "u_high", "entropy", "top1", "top1_low", "top1_high",
-                     "recall", "status", "reason")
+PREDICTOR_COLUMNS = ("source", "target", "layer", "predictor", "mi", "low", "high", "u", "u_low", "u_high", "entropy", "top1", "top1_low",
+                     "top1_high", "recall", "status", "reason")
 RETENTION_COLUMNS = ("predictor", "source", "target", "value", "low", "high", "over_target_seed", "over_source_seed", "declared", "status", "reason")
 LEARNING_COLUMNS = ("source", "epoch", "layer", "mi_bits", "loss", "accuracy")
 SCATTER_COLUMNS = ("source", "target", "transfer_info", "retention", "declared")
+ByPair = dict[tuple[str, str], Estimate]
 UNITS = {"predictor_mi": "bits", "predictor_u": "share of H(Y)", "top1_accuracy": "share of tokens", "recall_at_k": "share of selections",
-         "predictor_gain": "bits", "accuracy_gain": "share of tokens", "ablation_gain": "bits", "predictor_entropy": "bits",
+         "predictor_gain": "bits", "accuracy_gain": "share of tokens", "ablation_gain": "bits", "predictor_entropy": "bits", "random_mi": "bits",
          "retention": "ratio", "mi_vs_retention": "r", "mi_vs_retention_spearman": "rho", "mi_vs_accuracy": "r"}
 
 
-def predictor_part(counts: TopologyCounts, information: dict[tuple[str, str], Estimate]) -> Part:
+def predictor_part(counts: TopologyCounts, information: ByPair) -> Part:
     """Everything of the predictor; information: T(A->B) of each ordered pair of domains, against which retention is held."""
     part = Part()
     found = counts.evidence.predictor
@@ -69,8 +70,9 @@ def _documents(found: PredictorEvidence, target: str) -> ScoredDocuments:
 
 
 def _tables(scores: PredictionScores) -> list[PredictionTables]:
-    recalls = scores.recall_LG2 or [None] * len(scores.joint_LGPY)
-    return [PredictionTables(np.asarray(joint), None if recall is None else np.asarray(recall)) for joint, recall in zip(scores.joint_LGPY, recalls)]
+    if scores.recall_LG2 is None:
+        return [PredictionTables(np.asarray(joint)) for joint in scores.joint_LGPY]
+    return [PredictionTables(np.asarray(joint), np.asarray(recall)) for joint, recall in zip(scores.joint_LGPY, scores.recall_LG2)]
 
 
 def _score_rows(found: PredictorEvidence, level: float) -> tuple[list[Row], list[tuple[float, float]]]:
@@ -82,7 +84,8 @@ def _score_rows(found: PredictorEvidence, level: float) -> tuple[list[Row], list
             continue
         for layer, tables in zip(found.layers, _tables(scores)):
             one = predictor_estimates(tables, _documents(found, target), level=level)
-            entropy = estimates("usage_entropy_bits", Groups((np.asarray(tables.joint_GPY).sum(axis=1),), found.n_documents[target]), level=level).item()
+            actual = Groups((np.asarray(tables.joint_GPY).sum(axis=1),), found.n_documents[target])
+            entropy = estimates("usage_entropy_bits", actual, level=level).item()
             rows.append({"source": source, "target": target, "layer": layer, "predictor": name, "mi": one.mi.value, "low": one.mi.low,
                          "high": one.mi.high, "u": one.u.value, "u_low": one.u.low, "u_high": one.u.high, "entropy": entropy.value,
                          "top1": one.accuracy.value, "top1_low": one.accuracy.low, "top1_high": one.accuracy.high,
@@ -139,6 +142,7 @@ def _headlines(found: PredictorEvidence, level: float, part: Part) -> dict[str, 
             continue
         one = _at_home(found, gain, (PROPHET, best), level)
         out[gain] = one if one.value is None else gated(replace(one, method=f"{one.method}; over {best}"), absent)
+    out["random_mi"] = _at_home(found, "predictor_mi", ("uniform",), level)
     out["ablation_gain"] = _at_home(found, "predictor_gain", (PROPHET, ABLATION), level)
     return out
 
@@ -195,7 +199,7 @@ def _retention(found: PredictorEvidence, across: PredictionScores, home: Predict
     return one if one.value is None else gated(one, few_per_domain([found.n_documents[target]]))
 
 
-def _against_information(counts: TopologyCounts, part: Part, information: dict[tuple[str, str], Estimate], kept: dict[tuple[str, str], Estimate]) -> None:
+def _against_information(counts: TopologyCounts, part: Part, information: ByPair, kept: ByPair) -> None:
     """mi_vs_retention over all ordered pairs with both numbers, by exact permutation of domain labels; the scatter as a table."""
     names = sorted({name for pair in kept for name in pair})
     declared = set(counts.evidence.pairs_of_interest)
@@ -218,7 +222,7 @@ def _against_information(counts: TopologyCounts, part: Part, information: dict[t
     part.facts["mi_vs_retention"] = {"needed": found.needed, "n_pairs": found.n_pairs, "n_domains": found.n_domains, "n_orders": found.n_orders}
 
 
-def _correlation(names: Sequence[str], information: dict[tuple[str, str], Estimate], kept: dict[tuple[str, str], Estimate]) -> PairCorrelation | str:
+def _correlation(names: Sequence[str], information: ByPair, kept: ByPair) -> PairCorrelation | str:
     """The correlation, or why it cannot be made."""
     if len(names) > MOST_ENUMERATED:
         return f"{UNTESTABLE}: {len(names)} domains; their labels are permuted exactly for {MOST_ENUMERATED} at most"
@@ -240,4 +244,5 @@ def _fano(grid: Sequence[tuple[float, float]]) -> Estimate:
     if len(grid) < 3 or np.ptp(values[0]) == 0 or np.ptp(values[1]) == 0:
         return Estimate.undefined(f"{NO_DATA}: fewer than three different cells", unit="r")
     r = float(np.corrcoef(values)[0, 1])
-    return gated(Estimate(r, None, None, "r", "document", len(grid), "Pearson over source, target and layer", plug_in=r, n=len(grid), n_of="cells"), FANO)
+    method = "Pearson over source, target and layer"
+    return gated(Estimate(r, None, None, "r", "document", len(grid), method, plug_in=r, n=len(grid), n_of="cells"), FANO)

@@ -47,10 +47,10 @@ def _usage(counts: TopologyCounts, layer: int) -> list[Row]:
 
 def _experts(counts: TopologyCounts, documents: DomainDocuments, layer: int) -> list[Row]:
     table = counts.loads.by_domain(layer)
+    found = [Estimate.undefined(ONE_DOMAIN, unit="share of log2 D", n_units=counts.n_documents)] * table.shape[1]
     if len(counts.domains) > 1:
-        found = domain_estimates("specialisation_e", documents, layer, level=counts.settings.level)
-    else:
-        found = [Estimate.undefined(ONE_DOMAIN, unit="share of log2 D", n_units=counts.n_documents)] * table.shape[1]
+        found = list(domain_estimates("specialisation_e", documents, layer, level=counts.settings.level))
     load, share, entropy = table.sum(axis=0) / max(table.sum(), 1), freq_matrix(table), specialisation_seed(table)
-    return [{"layer": layer, "expert": e, "load": float(load[e]), "top_domain": counts.domains[int(np.nan_to_num(share[:, e]).argmax())] if load[e] else "",
+    top = [counts.domains[place] for place in np.nan_to_num(share).argmax(axis=0).tolist()]
+    return [{"layer": layer, "expert": e, "load": float(load[e]), "top_domain": top[e] if load[e] else "",
              "seed_entropy": float(entropy[e]), **cells(found[e])} for e in range(table.shape[1])]

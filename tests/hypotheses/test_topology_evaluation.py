@@ -1,0 +1,281 @@
+"""Topology from a trace to findings: controls get their verdicts, undefined things their reasons, and tables can be stored."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis.estimate import Estimate
+from analysis.metrics.information import mi_first_choice
+from analysis.topology_controls import KINDS
+from analysis.trace import DocumentRow, TraceError
+from experiments import evaluation_files
+from hypotheses import h02_topology
+from hypotheses.claim import Gate
+from hypotheses.h02_topology import TOPOLOGY, evaluate
+from hypotheses.judge import judge, judge_criterion
+from hypotheses.topology_domains import decisive_pair
+from hypotheses.topology_evidence import PredictorEvidence, TopologyEvidence, TopologySettings
+from hypotheses.topology_parts import columns, mean_of
+from tests.hypotheses.topology_worlds import corpus, planted, predictions
+from tests.references.memory_trace import MemoryTrace
+
+FAST = TopologySettings(n_shifts=39, n_map_shifts=5, n_decomposition=4, n_null_clusters=39, n_edge_shifts=99, n_permutations=99, n_type_replicates=19,
+                        n_type_permutations=9, threads=1)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """The positive control, evaluated in full with a predictor."""
+    return evaluate(TopologyEvidence(planted("positive"), FAST, predictor=predictions()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_control_gets_its_declared_outcomes(kind):
+    found = evaluate(TopologyEvidence(planted(kind), replace(FAST, judged_only=True)))
+    asked = TOPOLOGY.expects[kind]
+    outcomes = {c.name: judge_criterion(TOPOLOGY, c, found).outcome for c in TOPOLOGY.criteria if c.name in asked}
+    assert {name: outcome for name, outcome in outcomes.items() if outcome not in asked[name]} == {}
+
+
+def test_what_is_judged_is_the_same_with_and_without_the_rest(shared):
+    alone = evaluate(TopologyEvidence(planted("positive"), replace(FAST, judged_only=True), predictor=predictions()))
+    for criterion in TOPOLOGY.criteria:
+        assert alone.estimates[criterion.metric] == shared.estimates[criterion.metric], criterion.metric
+
+
+def test_planted_information_and_its_transfer_are_found(shared):
+    planted_bits = 1.5 + 0.6 * (3 - 1.5)
+    assert shared.estimates["mi_first_choice"].value == pytest.approx(planted_bits, abs=0.1)
+    assert shared.estimates["transfer_info"].value == pytest.approx(planted_bits, abs=0.12)
+    assert shared.estimates["coact_consistency"].value == pytest.approx(1, abs=0.05)
+    assert shared.estimates["transfer_ratio"].value == pytest.approx(1, abs=0.05)
+
+
+def test_the_plug_in_is_the_metric_of_the_whole_table(shared):
+    trace = planted("positive")
+    table = np.zeros((8, 8))
+    for batch in trace.batches(split="test"):
+        np.add.at(table, (batch.ids[0][:, 0], batch.ids[1][:, 0]), 1)
+    row = next(i for i, pair in enumerate(zip(shared.tables["cross_layer_mi"]["layer_i"], shared.tables["cross_layer_mi"]["layer_j"])) if pair == (0, 1))
+    assert shared.tables["cross_layer_mi"]["plug_in"][row] == pytest.approx(float(mi_first_choice(table)), abs=1e-9)
+
+
+def test_the_sources_of_information_add_up_in_both_orders(shared):
+    table = shared.tables["decomposition"]
+    for pair in {(a, b) for a, b in zip(table["layer_i"], table["layer_j"])}:
+        sums = [sum(v for a, b, o, v in zip(table["layer_i"], table["layer_j"], table["order"], table["plug_in"]) if (a, b) == pair and o == order)
+                for order in ("token first", "document first")]
+        assert sums[0] == pytest.approx(sums[1], abs=1e-9)
+
+
+def test_the_seeds_cross_domain_formula_is_ill_posed(shared):
+    assert shared.estimates["cross_domain_naive_pairing"].value is None
+    table = shared.tables["cross_domain_metrics"]
+    assert [status for metric, status in zip(table["metric"], table["status"]) if metric == "cross_domain_naive_pairing"] == ["ill_posed"]
+
+
+def test_declared_pairs_whose_domains_are_absent_say_so(shared):
+    table = shared.tables["domain_pairs"]
+    assert len(table["source"]) == 14 and all("no test document of" in reason for reason in table["reason"])
+    own = evaluate(TopologyEvidence(planted("positive"), replace(FAST, lags=(1,)), pairs_of_interest=(("domain0", "domain1"),)))
+    assert own.tables["domain_pairs"]["source"] == ["domain0", "domain1"] and set(own.tables["domain_pairs"]["status"]) == {"estimated"}
+
+
+def test_a_good_predictor_is_supported_with_its_retention(shared):
+    outcomes = {c.name: judge_criterion(TOPOLOGY, c, shared) for c in TOPOLOGY.criteria}
+    assert outcomes["captured.predictor_gain"].outcome == outcomes["captured.accuracy_gain"].outcome == "supported"
+    assert shared.facts["best_baseline"] == "previous_layer"
+    # accuracy .8 + .2/8 at home and .6 + .4/8 abroad, chance about 1/8: (.65 - .125) / (.825 - .125)
+    assert shared.estimates["retention"].value == pytest.approx(0.75, abs=0.03)
+    assert outcomes["generalises.mi_vs_retention"].outcome == "inconclusive"
+    assert shared.estimates["mi_vs_accuracy"].gate.startswith("descriptive")
+    assert shared.tables["learning_curve"]["epoch"].tolist() == [0, 1]
+    assert set(shared.tables["predictor_mi"]["predictor"]) == {"prophet", "prophet_without_attention", "uniform", "modal", "token_type", "previous_layer"}
+
+
+def test_the_gain_is_the_mean_of_the_domains_own_gains(shared):
+    found = predictions()
+    gains = []
+    for domain in ("domain0", "domain1"):
+        for layer in range(2):
+            one, other = (np.sum(found.scores[name, domain, domain].joint_LGPY[layer], axis=0) for name in ("prophet", "previous_layer"))
+            gains.append(float(mi_first_choice(one) - mi_first_choice(other)))
+    assert shared.estimates["predictor_gain"].plug_in == pytest.approx(np.mean(gains), abs=1e-9)
+
+
+def test_a_missing_baseline_bars_the_verdict():
+    found = predictions()
+    scores = {key: value for key, value in found.scores.items() if key[0] != "token_type"}
+    without = PredictorEvidence(found.layers, scores, found.n_documents, missing={"token_type": "no token ids"})
+    made = evaluate(TopologyEvidence(planted("positive"), replace(FAST, judged_only=True), predictor=without))
+    assert "token_type (no token ids)" in made.estimates["predictor_gain"].gate
+    assert judge_criterion(TOPOLOGY, TOPOLOGY.criteria[5], made).outcome == "inconclusive"
+
+
+def test_without_a_predictor_its_criteria_are_inconclusive_with_the_reason():
+    made = evaluate(TopologyEvidence(planted("positive"), replace(FAST, judged_only=True)))
+    for name in ("captured.predictor_gain", "captured.accuracy_gain", "generalises.mi_vs_retention"):
+        one = judge_criterion(TOPOLOGY, next(c for c in TOPOLOGY.criteria if c.name == name), made)
+        assert one.outcome == "inconclusive" and "no predictor was run" in one.reason
+
+
+def test_an_evaluation_is_stored_and_read_again(shared, tmp_path):
+    evaluation_files.save(shared, tmp_path)
+    again = evaluation_files.load(tmp_path)
+    assert again.estimates == dict(shared.estimates) and set(again.tables) == set(shared.tables)
+    json.dumps(evaluation_files.plain(dict(shared.facts)), allow_nan=False)
+    for name, table in shared.tables.items():
+        assert len({len(values) for values in table.values()}) == 1, name
+
+
+def test_order_of_shards_and_threads_change_nothing(shared):
+    trace = planted("positive")
+    turned = MemoryTrace(trace.meta, trace.documents, trace.shards[::-1])
+    made = evaluate(TopologyEvidence(turned, replace(FAST, threads=2), predictor=predictions()))
+    for name, one in shared.estimates.items():
+        other = made.estimates[name]
+        assert (one.value is None) == (other.value is None), name
+        if one.value is not None:
+            assert other.value == pytest.approx(one.value, abs=1e-9), name
+
+
+def test_topics_of_one_format_are_a_control_of_their_own():
+    trace = planted("positive")
+    topics = {row.id: f"topic{int(row.id.split('/')[1]) % 2}" for row in trace.documents if row.domain == "domain0"}
+    made = evaluate(TopologyEvidence(trace, FAST, topics=topics))
+    assert made.tables["wiki_topics"]["source"] == ["topic0", "topic0", "topic1", "topic1"]
+    assert made.estimates["transfer_info_topics"].value == pytest.approx(2.4, abs=0.2)
+
+
+def test_the_curve_of_thresholds_passes_through_the_declared_verdict(shared):
+    table = shared.tables["threshold_curve"]
+    own = [(t, o) for c, t, o in zip(table["criterion"], table["threshold"], table["outcome"]) if c == "structured.cross_layer_mi"]
+    assert own[0][1] == "supported" and own[-1][1] == "refuted"
+    assert min(t for t, _ in own) <= 1.5 <= max(t for t, _ in own)
+
+
+ALONE = replace(FAST, lags=(1, 2))
+
+
+def outcomes(trace, **settings):
+    made = evaluate(TopologyEvidence(trace, replace(ALONE, **settings)))
+    return made, {c.name: judge_criterion(TOPOLOGY, replace(c, gate=Gate(0, 0)), made) for c in TOPOLOGY.criteria}
+
+
+def test_one_layer():
+    made, found = outcomes(planted("positive", layers=1))
+    assert "one MoE layer" in found["structured.cross_layer_mi"].reason and "one MoE layer" in found["topology_not_data.cross_domain_mi"].reason
+    assert found["structured.coactivation_clusters"].outcome == "supported"
+    assert any("one MoE layer" in caveat for caveat in made.facts["caveats"])
+
+
+def test_one_domain():
+    made, found = outcomes(planted("positive", domains=1))
+    assert "one domain" in found["topology_not_data.cross_domain_mi"].reason and "one domain" in found["topology_not_data.cluster_invariance"].reason
+    assert found["structured.cross_layer_mi"].outcome == "supported"
+    assert any("one domain" in caveat for caveat in made.facts["caveats"])
+
+
+def test_one_document():
+    made, found = outcomes(planted("positive", domains=1, test=1, calibration=0, length=400))
+    assert {one.outcome for one in found.values()} == {"inconclusive"}
+    assert made.estimates["mi_first_choice"].value is not None and made.estimates["mi_first_choice"].low is None
+    assert any("one document" in caveat for caveat in made.facts["caveats"])
+
+
+def test_one_choice_a_token():
+    made, found = outcomes(planted("positive", k=1))
+    assert "k=1" in found["structured.coactivation_clusters"].reason and "k=1" in found["topology_not_data.cluster_invariance"].reason
+    assert found["structured.cross_layer_mi"].outcome == "supported"
+    assert len(made.tables["coactivation"]["i"]) == 0
+
+
+def test_a_criterion_undefined_in_the_run_is_not_asked_of_a_control():
+    run = evaluate(TopologyEvidence(planted("positive", k=1), replace(FAST, judged_only=True)))
+    controls = {kind: evaluate(TopologyEvidence(planted(kind, k=1), replace(FAST, judged_only=True))) for kind in KINDS}
+    finding = judge(TOPOLOGY, run, controls=controls)
+    assert {name: one["status"] for name, one in finding.controls.items()} == dict.fromkeys(KINDS, "passed")
+    assert "structured.coactivation_clusters" not in finding.controls["positive"]["criteria"]
+    assert finding.verdict == "inconclusive"
+
+
+def test_unused_experts_are_listed_and_left_out():
+    trace = planted("positive", experts=8)
+    layers = tuple(replace(layer, n_experts=10) for layer in trace.meta.layers)
+    made, found = outcomes(MemoryTrace(replace(trace.meta, layers=layers), trace.documents, trace.shards))
+    assert made.facts["unused_experts"] == {layer.key: [8, 9] for layer in layers}
+    assert found["structured.cross_layer_mi"].outcome == found["structured.coactivation_clusters"].outcome == "supported"
+
+
+def test_without_token_ids_nothing_is_said_of_token_types():
+    made, found = outcomes(planted("positive", types=False))
+    for name in ("mi_given_type", "mi_of_token_identity", "type_aligned_mi"):
+        assert "no token ids" in made.estimates[name].reason
+    assert found["structured.cross_layer_mi"].outcome == "supported"
+
+
+def test_no_document_of_the_split_is_refused():
+    base = corpus(test=0)
+    with pytest.raises(TraceError, match="no test document"):
+        evaluate(TopologyEvidence(base, FAST))
+
+
+def test_too_few_tokens_bar_the_verdict():
+    made, found = outcomes(planted("positive", test=40, length=10, experts=16))
+    assert found["topology_not_data.cross_domain_mi"].outcome == "inconclusive"
+    assert "undersampled" in found["topology_not_data.cross_domain_mi"].reason
+
+
+def test_calibration_documents_alone_choose_the_clusters():
+    base = planted("positive")
+    other = [DocumentRow(row.document, row.id, row.domain, "train" if row.split == "test" and int(row.id.split("/")[1]) % 2 else row.split)
+             for row in base.documents]
+    whole, half = (evaluate(TopologyEvidence(MemoryTrace(base.meta, documents, base.shards), replace(FAST, judged_only=True)))
+                   for documents in (base.documents, other))
+    assert whole.tables["clusters"]["cluster"].tolist() == half.tables["clusters"]["cluster"].tolist()
+    assert whole.facts["clusters_chosen_on"] == "calibration documents"
+
+
+def estimate(low, high, gate=None):
+    return Estimate((low + high) / 2, low, high, "bits", "document", 100, "given", gate=gate)
+
+
+def test_the_pair_that_decides():
+    good, wide, bad, gated_one = estimate(1, 2), estimate(-1, 3), estimate(-2, -0.5), estimate(1, 2, "undersampled: few")
+    assert decisive_pair([("a", good), ("b", wide)]).low == -1
+    assert decisive_pair([("a", good), ("b", wide), ("c", bad)]).high == -0.5
+    assert decisive_pair([("a", good), ("d", gated_one)]).gate == "undersampled: few"
+    assert decisive_pair([("c", bad), ("d", gated_one)]).high == -0.5
+    assert "(x)" in decisive_pair([("a", good), ("x", Estimate.undefined("no_data: nothing", unit="bits"))]).reason
+
+
+def test_means_of_estimates():
+    one, other = replace(estimate(0, 2), se=0.5), replace(estimate(1, 3), se=0.5)
+    dependent, independent = mean_of([one, other]), mean_of([one, other], independent=True, df=1000)
+    assert (dependent.value, dependent.low, dependent.high) == (1.5, 0.5, 2.5)
+    assert independent.se == pytest.approx(0.5 / 2**0.5) and independent.low == pytest.approx(1.5 - 1.962 * 0.5 / 2**0.5, abs=1e-3)
+    assert mean_of([one, Estimate.undefined("gone", unit="bits")]).reason == "gone"
+    assert mean_of([one, replace(other, gate="undersampled: x")]).gate == "undersampled: x"
+
+
+def test_columns_of_rows():
+    table = columns([{"a": 1, "b": None, "c": "x"}, {"a": 2, "b": 0.5, "c": None}])
+    assert table["a"].dtype == np.int64 and np.isnan(table["b"][0]) and table["c"] == ["x", ""]
+    assert columns([], ("a",))["a"].shape == (0,)
+
+
+def test_predictor_evidence_of_the_wrong_shape_is_refused():
+    found = predictions()
+    with pytest.raises(ValueError, match="layers"):
+        PredictorEvidence((1,), found.scores, found.n_documents)
+    with pytest.raises(ValueError, match="n_documents"):
+        PredictorEvidence(found.layers, found.scores, {"domain0": 3})
+
+
+def test_the_claim_names_controls_that_it_expects_something_of():
+    assert set(TOPOLOGY.controls) == set(TOPOLOGY.expects) == set(KINDS)
+    assert {c.source for c in TOPOLOGY.criteria if c.name.startswith("structured.cross_layer_mi")} == {f"{h02_topology.CLAIMS} 2"}
