@@ -94,7 +94,7 @@ def evidence(sources: Sources, learnt: Mapping[tuple[str, str], Predictions], se
     scores: dict[tuple[str, str, str], PredictionScores] = {}
     missing = {f"{PROPHET} from {domain}": why for domain, why in sources.missing.items()}
     for source in sources.by_domain:
-        guessed = table_guesses(sources.by_domain[source], sources.scored, sources.documents, seed)
+        guessed = table_guesses(sources.by_domain[source], sources.scored, sources.documents, seed, layers)
         guessed |= {name: Guessed.of(one) for (name, domain), one in learnt.items() if domain == source}
         for name in (*LEARNT, *TABLES):
             if name not in guessed:

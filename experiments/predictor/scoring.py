@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,8 +84,8 @@ def predicted_layers(layers: Sequence[LayerMeta]) -> tuple[int, ...]:
     return tuple(i for i in range(1, len(layers)) if layers[i].stack == layers[i - 1].stack) or tuple(range(min(1, len(layers))))
 
 
-def table_guesses(source: Planes, scored: Planes, documents: Sequence[DocumentRow], seed: int) -> dict[str, Guessed]:
-    """Guesses for the scored rows of every baseline fitted on the source's rows, per layer; None where a layer does not allow it.
+def table_guesses(source: Planes, scored: Planes, documents: Sequence[DocumentRow], seed: int, layers: Collection[int]) -> dict[str, Guessed]:
+    """Guesses for the scored rows of every baseline fitted on the source's rows, for `layers`; None where a layer does not allow it.
 
     First choices come from tables of first choices, sets from tables of all slots. documents, seed: of the uniform guesses' random keys.
     """
@@ -93,6 +93,11 @@ def table_guesses(source: Planes, scored: Planes, documents: Sequence[DocumentRo
     key_T = mix(np.repeat(keys, scored.lengths) ^ mix(scored.position.astype(np.uint64)))
     found: dict[str, tuple[list[Any], list[Any]]] = {name: ([], []) for name in TABLES}
     for index, layer in enumerate(scored.layers):
+        if index not in layers:
+            for lists in found.values():
+                for one in lists:
+                    one.append(None)
+            continue
         before = index - 1 if index and scored.layers[index - 1].stack == layer.stack else None
         fitted, asked = (_tokens(planes, index, before, key) for planes, key in ((source, np.zeros(0, np.uint64)), (scored, key_T)))
         first = baseline_guesses(fitted, asked, layer.n_experts, 1)
@@ -128,10 +133,9 @@ def scores_of(guessed: Guessed, targets: Targets, wanted: Sequence[str], layers:
         first, sets, layer = guessed.first[index], guessed.sets[index], targets.planes.layers[index]
         if first is None or sets is None:
             raise ValueError(f"layer {layer.key} was not guessed; leave it out of the layers")
-        actual = targets.planes.ids[index].T[rows].astype(np.int64)
-        group = targets.group_T[rows]
-        joint_GPY = prediction_counts(first[rows].astype(np.int64), actual, layer.n_experts, group, targets.n_groups).astype(np.int32)
-        recall_G2 = recall_counts(sets[: layer.top_k].T[rows].astype(np.int64), actual, layer.n_experts, group, targets.n_groups)
+        actual_KT, group = targets.planes.ids[index][:, rows].astype(np.int64), targets.group_T[rows]
+        joint_GPY = prediction_counts(first[rows].astype(np.int64), actual_KT[0], layer.n_experts, group, targets.n_groups).astype(np.int32)
+        recall_G2 = recall_counts(sets[: layer.top_k, rows].T.astype(np.int64), actual_KT.T, layer.n_experts, group, targets.n_groups)
         for target in wanted:
             start, stop = targets.range_of[target]
             joints[target].append(joint_GPY[start:stop].copy())

@@ -15,7 +15,7 @@ CHOICE_OF_TOKENS = frozenset({"source_tokens"})  # shows in the digest of the do
 class PredictorSpec(Frozen):
     """A causal transformer over (token, layer) slots; 78,000 parameters at 4 layers of 16 experts.
 
-    context_tokens: the predicted token and those before it on which its prediction depends, over all blocks together.
+    context_tokens: a prediction depends on at most so many tokens before its own, over all blocks together.
     batch: tokens of a step. set_weight: of the choices after the first in the loss. held_out: share of the source's documents that the
     learning curve is measured on. cross_layer_attention: False predicts a layer from its own past alone. source_tokens: at most so many
     of a source are learnt from, in whole documents.
