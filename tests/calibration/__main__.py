@@ -13,13 +13,12 @@ from tests.calibration.checks import Outcome, every, outcomes
 
 TITLE = """# Calibration: size of every test, coverage of every interval
 
-Made by `make calibrate`. Every interval and every test of `analysis` is run here on data whose truth is known, thousands of times over: {replicates}
-replicates of {studies} studies, in {minutes:.0f} minutes. An interval at 95 % should hold the truth in 95 of 100 replicates, a test at 5 % should reject in at
-most 5 of 100 where there is nothing to find. `found` is the frequency; it must lie within `window`, widened by three Monte-Carlo errors to
-`allowed`. Worlds have documents of topics, sticky tokens, template prefixes, unequal lengths and budgets, so that tokens of one document are alike:
-whatever counts tokens as independent fails here, as the last table shows. Where a sound method does not keep its nominal frequency, the second
-table says where and why; its window is what is known of it, so that a change is noticed. Read a verdict of `assay` with these two tables in hand: a
-number whose method is off in a world like yours is a number to distrust.
+Made by `make calibrate`. Every interval and every test of `analysis` is run here on documents whose truth is known, thousands of times over:
+{replicates} replicates in {studies} studies, {minutes:.0f} minutes. An interval at 95 % should hold the truth in 95 of 100 replicates; a test
+at 5 % should reject in at most 5 of 100 where there is nothing to find. `found` is the frequency, `window` what the method claims, and `allowed`
+the window widened by three Monte-Carlo errors. The worlds have topics, sticky tokens, template prefixes, unequal lengths and token budgets, so
+that tokens of one document are alike, as they are in text: whatever counts tokens as independent fails here, as the last table shows. The second
+table is the one to read before trusting a number: it says where a sound method does not keep its nominal frequency, and why.
 """
 HEADER = "| method | world | nominal | window | allowed | found | replicates | |\n|---|---|---|---|---|---|---|---|"
 SECTIONS = (("Methods", lambda claim: not claim.mutant and not claim.limit), ("Known limits", lambda claim: bool(claim.limit) and not claim.mutant),

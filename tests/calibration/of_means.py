@@ -61,7 +61,8 @@ REGISTERED: dict[str, tuple[Tables, Callable[[TopicWorld], float]]] = {
     "transition_diversity": (pairs, lambda w: float(find("transition_diversity").function(w.lag_one_XX))),
 }
 OWN = {"h_full": divide, "load": lambda c: divide(c[..., 0], c.sum(axis=-1))}  # means that the register has per token
-LABEL = {"h_full": "mean entropy", "entropy_share_below": "share below a threshold", "load": "load of an expert", "usage_entropy_bits": "load entropy"}
+LABEL = {"h_full": "mean entropy", "entropy_share_below": "share below a threshold", "load": "load of an expert",
+         "usage_entropy_bits": "load entropy"}
 STILL = tuple(name for name in REGISTERED if REGISTERED[name][0] is not pairs)
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from analysis.arithmetic import entropy_bits, mutual_information_bits
 from analysis.moved_rows import RoutedDocuments
-from analysis.resampling import jackknife_groups
 
 Rng = np.random.Generator
 Float = NDArray[np.float64]
@@ -293,5 +292,4 @@ class ApartWorld:
         document = np.repeat(np.arange(self.n_documents), self.length)
         mixture = rng.dirichlet(np.full(self.n_topics, self.alpha) + 1e-12, self.n_documents)
         layers = [choose(law, choose(mixture, document, rng), rng)[stuck(starts, self.sticky, rng)] for law in self.law_LZX]
-        return RoutedDocuments(layers, [self.n_experts] * self.n_layers, starts, random_keys(self.n_documents, rng),
-                               group=jackknife_groups(self.n_documents))
+        return RoutedDocuments(layers, [self.n_experts] * self.n_layers, starts, random_keys(self.n_documents, rng))
