@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from analysis.arithmetic import Float
 from analysis.kernels import Backend, Int, choose_backend, numba_loaded
-from analysis.moved_rows import MovedRows, RoutedDocuments, identity_moves, left_out_information, moved_information
+from analysis.moved_rows import MovedRows, RoutedDocuments, identity_moves, left_out_information, moved_information, pairs_of
 from analysis.resampling import Interval
 from analysis.shuffles import COMPILED_FROM, Within, arrange, shuffle_moves, without_alone
 from analysis.table_information import left_out_interval
@@ -65,7 +65,7 @@ def decompose(documents: RoutedDocuments, pairs: ArrayLike, plan: DecompositionP
     should destroy. Jackknife over groups of documents with the same shuffles for all terms. Undefined (NaN) where every token is alone
     in its finest stratum. Source: metrics specification 3.2.
     """
-    chosen = np.asarray(pairs, np.int64).reshape(-1, 2)
+    chosen = pairs_of(pairs, len(documents.first_L), min(plan.n_draws, plan.n_interval_draws))
     kept, _, left_out = without_alone(documents, CHAIN, plan.seed)
     backend = plan.backend or choose_backend(int(kept.starts[-1]) * plan.n_draws, 0 if numba_loaded() else COMPILED_FROM)
     rows = MovedRows.of(kept.first_L, kept.n_experts, backend)

@@ -137,7 +137,7 @@ def domain_groups(documents: DomainDocuments, kind: str = "counts_DE", layer: in
     rows, cell, n_cells = document_tables(documents, kind, layer)
     group, stratum = stratified_groups([f"{d:09d}" for d in documents.domain], GROUPS_PER_DOMAIN)
     table = np.zeros((len(stratum) * n_cells, rows.shape[1]), np.int64)
-    np.add.at(table, np.tile(group, len(rows) // len(group)) * n_cells + cell, rows)
+    np.add.at(table, np.tile(group, len(rows) // max(len(group), 1)) * n_cells + cell, rows)
     return Groups((table.reshape(len(stratum), *_shape(kind, documents, layer)),), len(documents.domain), stratum)
 
 

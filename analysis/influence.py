@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.arithmetic import Float
 from analysis.kernels import Backend, Int, choose_backend, numba_loaded
-from analysis.moved_rows import MovedRows, compiled, run
+from analysis.moved_rows import MovedRows, compiled, pairs_of, run
 
 COMPILED_FROM = 20_000_000  # look-ups below which numba's start-up costs more than it saves
 
@@ -64,7 +64,7 @@ def influence_errors(
     first_L: choices [T] of each layer, -1 where there is none; starts [D+1]. tables: joint counts [X, Y] of each pair where they are
     known, counted here otherwise. Use beside the jackknife's bias-corrected value: the interval is value +- q SE.
     """
-    chosen = np.asarray(pairs, np.int64).reshape(-1, 2)
+    chosen = pairs_of(pairs, len(first_L))
     work = int(starts[-1]) * len(chosen)
     rows = MovedRows.of(first_L, n_experts, backend or choose_backend(work, 0 if numba_loaded() else COMPILED_FROM))
     value, se, n_tokens = np.full(len(chosen), np.nan), np.full(len(chosen), np.nan), np.zeros(len(chosen), np.int64)

@@ -45,8 +45,8 @@ class Symbols(NamedTuple):
 
 def symbols(ids: NDArray[Any], n_experts: int, name: str = "ids") -> Symbols:
     """Ids [K, T] checked and narrowed; TraceError for an id outside 0..n_experts-1 that is not -1, and for what is not integer."""
-    if ids.dtype.kind not in "ui":
-        raise TraceError(f"{name}: {ids.dtype}; expert ids are integers")
+    if ids.dtype.kind not in "ui" or ids.ndim != 2:
+        raise TraceError(f"{name}: {ids.dtype} of shape {ids.shape}; expert ids are integers, [slots, rows]")
     high = int(ids.max()) if ids.size else -1
     low = int(ids.min()) if ids.size and ids.dtype.kind == "i" else 0
     if low < -1 or high >= n_experts:
@@ -65,9 +65,11 @@ def joint_counts(x: NDArray[Any], y: NDArray[Any], n_x: int, n_y: int, *, backen
 def topk_joint_counts(x_KT: NDArray[Any], y_KT: NDArray[Any], n_x: int, n_y: int, *, backend: Backend | None = None) -> Int:
     """C[i, j] = #{t: i in S_x(t), j in S_y(t)} over all slot pairs of two layers [Kx, T], [Ky, T]: counts [X, Y].
 
-    Divided by Kx Ky it is the slot-averaged joint table (metrics specification 2.1, A.2).
+    Divided by Kx Ky it is the slot-averaged joint table (metrics specification 2.1, A.2). TraceError for an expert twice in one top-k.
     """
     x, y = symbols(x_KT, n_x, "ids of x"), symbols(y_KT, n_y, "ids of y")
+    refuse_twice(x)
+    refuse_twice(y)
     if x.ids.shape[1] != y.ids.shape[1]:
         raise TraceError(f"ids: {x.ids.shape[1]} rows of x but {y.ids.shape[1]} of y; give both layers of the same rows")
     return _in_chunks(x, y, backend or _backend(len(x.ids) * y.ids.size))
@@ -86,7 +88,7 @@ def coactivation_counts(ids_KT: NDArray[Any], n_experts: int, *, backend: Backen
         for start in range(0, found.ids.shape[1], CHUNK_ROWS):
             half += _coactivation(found.taken(slice(start, start + CHUNK_ROWS)), chosen)[:n_experts, :n_experts]
     if np.diagonal(half).any():
-        _refuse_twice(found)
+        refuse_twice(found)
     n = sum(np.bincount(slot, minlength=n_experts + 1)[:n_experts] for slot in found.ids)
     both: Int = half + half.T + np.diag(np.asarray(n, np.int64))
     return both
@@ -102,7 +104,8 @@ def _coactivation(found: Symbols, backend: Backend) -> NDArray[Any]:
     return table.reshape(found.n, -1)
 
 
-def _refuse_twice(found: Symbols) -> None:
+def refuse_twice(found: Symbols) -> None:
+    """TraceError for an expert twice in one top-k, with its row."""
     for one in range(len(found.ids)):
         for other in range(one + 1, len(found.ids)):
             twice = (found.ids[one] == found.ids[other]) & (found.ids[one] < found.n_experts)
@@ -151,7 +154,7 @@ def set_codes(ids_KT: NDArray[Any], n_experts: int) -> Int:
         rows = slice(start, start + NUMPY_ROWS)
         planes = _sorted_slots(found.ids[:, rows])
         if any(((a == b) & (a < n_experts)).any() for a, b in pairwise(planes)):
-            _refuse_twice(found)
+            refuse_twice(found)
         out[rows] = offset[np.sum([plane < n_experts for plane in planes], axis=0)] if found.missing else offset[-1]
         for plane, rank in zip(planes, ranks):
             out[rows] += rank[plane]

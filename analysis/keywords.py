@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.arithmetic import Float, divide
 from analysis.kernels import Int
+from analysis.metrics.joint_tables import checked_ids
 
 CHARACTERISTIC = 3.0  # z of a keyword (metrics specification 2.5, E.1)
 SEED_WORDS, SEED_SAMPLES = 20, 10
@@ -176,11 +177,10 @@ class Sample:
 def representative_samples(tokens: ChosenTokens, n_experts: int, most: int = SEED_SAMPLES) -> tuple[tuple[Sample, ...], ...]:
     """Per expert the tokens with the largest combine weight on it, at most one a document; ties by document hash, then position.
 
-    Gives n_experts tuples of at most `most`. ValueError for ids outside -1..n_experts-1.
+    Gives n_experts tuples of at most `most`. ValueError for ids outside -1..n_experts-1, and for an expert
+    twice in one top-k.
     """
-    experts = np.asarray(tokens.experts, np.int64)
-    if experts.size and not -1 <= int(experts.min()) <= int(experts.max()) < n_experts:
-        raise ValueError(f"experts: ids are 0 to {n_experts - 1}, or -1 for a dropped slot")
+    experts = checked_ids(tokens.experts, n_experts, "experts")
     row, slot = np.nonzero(experts >= 0)
     expert, weight = experts[row, slot], np.asarray(tokens.weights, np.float64)[row, slot]
     rank = np.asarray(tokens.rank_D)[tokens.document[row]]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.joint import refuse_twice, symbols
 from analysis.kernels import Int
 
 
@@ -18,7 +19,7 @@ def lag_loads(ids_KT: NDArray[Any], starts: Int, n_experts: int, lag: int = 1, g
     """Pairs by expert of the earlier and of the later token: #{t: e in S(t)} and #{t: e in S(t + lag)}, each [E], or [G, E].
 
     With lags.lag_overlaps and lags.lag_pairs the arguments of lag_overlap_kappa, and of lag_kappa's matches form for K = 1. ValueError
-    for a lag below 1 and for ids out of range.
+    for a lag below 1, TraceError for ids out of range and an expert twice in one top-k.
     """
     earlier, of = _pairs(ids_KT, starts, n_experts, lag, group)
     sources, targets = (_loads(ids_KT[:, rows], of, n_experts, _n_groups(group)) for rows in (earlier, earlier + lag))
@@ -43,8 +44,7 @@ def _pairs(ids_KT: NDArray[Any], starts: Int, n_experts: int, lag: int, group: I
     ids = np.asarray(ids_KT)
     if lag < 1:
         raise ValueError(f"lag {lag}: a lag counts tokens ahead, 1 at least")
-    if ids.size and (int(ids.min()) < -1 or int(ids.max()) >= n_experts):
-        raise ValueError(f"ids from {ids.min()} to {ids.max()}: they go from 0 to {n_experts - 1}, -1 for a dropped slot")
+    refuse_twice(symbols(ids, n_experts))
     length = np.diff(starts)
     if int(starts[-1]) != ids.shape[1] or (group is not None and len(group) != len(length)):
         raise ValueError(f"starts end at row {int(starts[-1])} of {ids.shape[1]}, group has {None if group is None else len(group)} entries for "

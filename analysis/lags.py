@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.joint import Symbols, symbols
+from analysis.joint import Symbols, refuse_twice, symbols
 from analysis.kernels import Int
 
 PADDING = 1.25  # longest over shortest document of a block
@@ -41,8 +41,13 @@ def lag_matches(x: NDArray[Any], starts: Int, n_experts: int, lags: Sequence[int
 
 
 def lag_overlaps(ids_KT: NDArray[Any], starts: Int, n_experts: int, lags: Sequence[int], group: Int | None = None) -> Int:
-    """Sum over t of |S(t) and S(t + lag)|, both of one document, of a layer [K, T]: counts [M], or [G, M]; as lag_matches for K = 1."""
-    masks = expert_masks(symbols(ids_KT, n_experts))
+    """Sum over t of |S(t) and S(t + lag)|, both of one document, of a layer [K, T]: counts [M], or [G, M]; as lag_matches for K = 1.
+
+    TraceError, too, for an expert twice in one top-k.
+    """
+    found = symbols(ids_KT, n_experts)
+    refuse_twice(found)
+    masks = expert_masks(found)
     out = _empty(starts, lags, group)
     for into, rows, outside in _blocks(starts, group, out, masks.itemsize * len(masks)):
         for mask in masks:

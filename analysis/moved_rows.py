@@ -179,6 +179,16 @@ def checked(first: NDArray[Any], n_experts: int, layer: int) -> NDArray[Any]:
     return first
 
 
+def pairs_of(pairs: ArrayLike, n_layers: int, n_draws: int = 1) -> Int:
+    """Layer pairs as int64 [P, 2]; ValueError for a layer that is not there, and for a null without a draw."""
+    chosen = np.asarray(pairs, np.int64).reshape(-1, 2)
+    if len(chosen) and not (chosen.min() >= 0 and chosen.max() < n_layers):
+        raise ValueError(f"layer pairs must lie within 0..{n_layers - 1}; number the layers as in first_L")
+    if n_draws < 1:
+        raise ValueError(f"n_draws = {n_draws}: a null needs a draw; take 25 for a map, 999 for a p-value")
+    return chosen
+
+
 def narrow(n_symbols: int) -> np.dtype[Any]:
     """Narrowest unsigned type for symbols 0..n_symbols-1."""
     return np.dtype(np.uint8 if n_symbols <= 2**8 else np.uint16 if n_symbols <= 2**16 else np.uint32)

@@ -26,6 +26,7 @@ from analysis.moved_rows import (
     group_rows,
     left_out_information,
     moved_information,
+    pairs_of,
     seeded,
 )
 from analysis.permutation import p_value
@@ -129,9 +130,7 @@ def shifted_information(documents: RoutedDocuments, pairs: ArrayLike, plan: Shif
     groups of documents, both counted without the group under the same shifts: its deviations come from the first n_interval_draws and are
     laid about the excess over all draws. Source: metrics specification 3.3.
     """
-    chosen, total = np.asarray(pairs, np.int64).reshape(-1, 2), int(documents.starts[-1])
-    if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(documents.first_L)):
-        raise ValueError(f"layer pairs must lie within 0..{len(documents.first_L) - 1}")
+    chosen, total = pairs_of(pairs, len(documents.first_L), plan.n_draws), int(documents.starts[-1])
     if (plan.drop_first or plan.bands) and documents.position is None:
         raise ValueError("drop_first and bands need the position of each token; pass RoutedDocuments(position=...)")
     kept = eligible(documents, plan.drop_first)
@@ -143,7 +142,7 @@ def shifted_information(documents: RoutedDocuments, pairs: ArrayLike, plan: Shif
     observed = moved_information(rows, chosen, lambda _: rows.identity(), [0])[0]
     null = moved_information(rows, chosen, sources, range(plan.n_draws), plan.threads)
     interval = few = without_G = None
-    if kept.group is not None and rows.n_rows and plan.n_draws:
+    if kept.group is not None and rows.n_rows and plan.n_interval_draws:
         n_draws = min(plan.n_interval_draws, plan.n_draws)
         without = left_out_information(rows, chosen, shift_moves(rows, kept, sources), range(-1, n_draws), plan.threads)
         few, without_G = observed - null[:n_draws].mean(axis=0), (without[0] - without[1:].mean(axis=0)).T

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.arithmetic import Float
 from analysis.kernels import Backend, Int, choose_backend, mix, numba_loaded
-from analysis.moved_rows import MovedRows, RoutedDocuments, Source, Updates, compiled, group_rows, moved_information, seeded
+from analysis.moved_rows import MovedRows, RoutedDocuments, Source, Updates, compiled, group_rows, moved_information, pairs_of, seeded
 from analysis.permutation import p_value
 from analysis.rows import bands
 
@@ -116,7 +116,7 @@ def shuffled_information(documents: RoutedDocuments, pairs: ArrayLike, plan: Shu
     Tokens alone in their stratum are left out of both. within ("token_type",) tests whether layers couple beyond "same token, same
     experts"; ("document",) whether the order of tokens matters given the composition. Source: metrics specification 2.1, 3.3.
     """
-    chosen = np.asarray(pairs, np.int64).reshape(-1, 2)
+    chosen = pairs_of(pairs, len(documents.first_L), plan.n_draws)
     kept, strata, left_out = without_alone(documents, plan.within, plan.seed)
     backend = plan.backend or choose_backend(int(kept.starts[-1]) * plan.n_draws, 0 if numba_loaded() else COMPILED_FROM)
     rows = MovedRows.of(kept.first_L, kept.n_experts, backend)

@@ -140,12 +140,12 @@ def _fill(made: dict[tuple[int, int], _Replicates], tables: Sequence[NDArray[np.
         table = sums[d].sum(axis=0)
         left = table - sums[d]
         made[source, d].whole[pair] = float(_value(table, table.reshape(-1) @ whole))
-        made[source, d].without_B[:, pair] = _value(left, left.reshape(len(left), -1) @ whole)
+        made[source, d].without_B[:, pair] = _value(left, left.reshape(len(left), total.size) @ whole)
     step = max(1, AT_ONCE // total.size)
     stacked = np.stack([sums[d].sum(axis=0) for d in targets], axis=-1).reshape(-1, len(targets)) if targets else np.empty((total.size, 0))
     for start in range(0, len(groups), step):
         left = total - groups[start : start + step]
-        products = log2_transition(left, b).reshape(len(left), -1) @ stacked
+        products = log2_transition(left, b).reshape(len(left), total.size) @ stacked
         products[left.sum(axis=(1, 2)) == 0] = np.nan
         for column, d in enumerate(targets):
             made[source, d].without_A[start : start + step, pair] = _value(sums[d].sum(axis=0), products[:, column])

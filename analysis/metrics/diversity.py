@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from analysis.arithmetic import Float, divide, mutual_information_bits, plogp
 from analysis.gates import NO_DATA
 from analysis.kernels import Int, choose_backend, mix, numba_loaded, permute_within
+from analysis.metrics.joint_tables import checked_ids
 from analysis.registry import metric
 
 FREQUENT = 20  # occurrences of a type below which its profile is noise (metrics specification 2.5, B.4)
@@ -182,7 +183,8 @@ def diversity(counts_EV: ArrayLike, floor: int = FREQUENT, k: int = 1) -> Divers
 class TokenRows:
     """Kept tokens of one layer, a document's rows together and in position order.
 
-    document, type: [T]; experts: [T, K], -1 where a slot was dropped; shape: (E, V). A type outside 0..V-1 counts in no table.
+    document, type: [T]; experts: [T, K], -1 where a slot was dropped; shape: (E, V). A type outside 0..V-1 counts in no table. ValueError
+    for ids out of range and an expert twice in one top-k.
     """
 
     document: Int
@@ -194,8 +196,7 @@ class TokenRows:
         rows = len(self.document)
         if self.experts.ndim != 2 or len(self.type) != rows or len(self.experts) != rows:
             raise ValueError(f"experts has shape {self.experts.shape} for {rows} tokens: give [T, K], one row per token")
-        if self.experts.size and not -1 <= int(self.experts.min()) <= int(self.experts.max()) < self.shape[0]:
-            raise ValueError(f"experts: ids are 0 to {self.shape[0] - 1}, or -1 for a dropped slot")
+        checked_ids(self.experts, self.shape[0], "experts")
         starts = np.flatnonzero(np.r_[True, self.document[1:] != self.document[:-1]]) if rows else np.zeros(0, np.int64)
         if len(np.unique(self.document[starts])) != len(starts):
             raise ValueError("document: the rows of a document must lie together; sort by document, then by position")

@@ -52,6 +52,7 @@ class TypeRouting:
     """Selections of one domain at one layer by document, type and expert: one entry per non-empty cell [Z].
 
     tokenizer: SHA-256 of the tokenizer; type ids mean the same only where it is the same. n_types, n_experts: sizes of the id spaces.
+    ValueError for numbers out of range.
     """
 
     document: Int
@@ -63,6 +64,14 @@ class TypeRouting:
     n_experts: int
     tokenizer: str
     selections_per_token: int = 1
+
+    def __post_init__(self) -> None:
+        for name, size in (("document", self.n_documents), ("type", self.n_types), ("expert", self.n_experts)):
+            column = np.asarray(getattr(self, name))
+            if len(column) != len(self.selections):
+                raise ValueError(f"{name}: {len(column)} entries for {len(self.selections)} selections; give one of each per cell")
+            if len(column) and not (np.issubdtype(column.dtype, np.integer) and 0 <= int(column.min()) <= int(column.max()) < size):
+                raise ValueError(f"{name}: numbers are integers from 0 to {size - 1}; correct n_{name}s, or the numbers")
 
     def totals(self) -> Float:
         """Selections [V, E] over all documents."""

@@ -71,8 +71,13 @@ def test_bad_input_names_itself() -> None:
     ids, starts = random_documents(3, [4, 3], 2)
     with pytest.raises(ValueError, match="lag 0"):
         lag_loads(ids, starts, 6, 0)
-    with pytest.raises(ValueError, match="they go from 0 to 3"):
-        lag_loads(ids, starts, 4)
+    for count in (lag_loads, lag_overlap_sizes):
+        with pytest.raises(ValueError, match="but there are 4 experts"):
+            count(ids, starts, 4)
+        with pytest.raises(ValueError, match="twice in the top-2 of row 3"):
+            count(np.array([[0, 1, 2, 3, 0, 1, 2], [1, 2, 3, 3, 1, 2, 3]]), starts, 4)
+        with pytest.raises(ValueError, match="integers"):
+            count(ids.astype(float), starts, 6)
     with pytest.raises(ValueError, match="starts end at row 6 of 7"):
         lag_overlap_sizes(ids, starts - 1, 6)
     with pytest.raises(ValueError, match="3 entries for 2 documents"):

@@ -58,5 +58,7 @@ def test_wrong_lags_groups_and_ids_are_refused():
         lag_matches(np.zeros(3, np.uint8), starts, 1, [0])
     with pytest.raises(ValueError, match="group: 2 entries for 1 documents"):
         lag_matches(np.zeros(3, np.uint8), starts, 1, [1], np.array([0, 1]))
+    with pytest.raises(TraceError, match="expert 2 twice in the top-2 of row 1"):
+        lag_overlaps(np.array([[0, 2, 0], [1, 2, 1]]), starts, 4, [1])
     with pytest.raises(TraceError, match="7 in slot 0 of row 1"):
         lag_overlaps(np.array([[0, 7, 0]]), starts, 4, [1])

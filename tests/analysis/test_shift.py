@@ -228,6 +228,8 @@ def test_bad_documents_are_named():
         RoutedDocuments([x, x], (1, 1), np.array([0, 10]), keys_of(2))
     with pytest.raises(ValueError, match="position"):
         shifted_information(RoutedDocuments([x, x], (1, 1), np.array([0, 10]), keys_of(1)), [[0, 1]], ShiftPlan(5, drop_first=4))
+    with pytest.raises(ValueError, match="a null needs a draw"):
+        shifted_information(ragged(np.random.default_rng(0)), [[0, 1]], ShiftPlan(0))
     with pytest.raises(ValueError, match="layer pairs"):
         shifted_information(RoutedDocuments([x, x], (1, 1), np.array([0, 10]), keys_of(1)), [[0, 2]], ShiftPlan(5))
 

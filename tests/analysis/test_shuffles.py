@@ -136,3 +136,11 @@ def test_missing_columns_and_unknown_strata_are_named():
     for within, words in ((("token_type",), "token_id"), (("band",), "position"), (("layer",), "layer")):
         with pytest.raises(ValueError, match=words):
             arrange(plain, within, 0)
+
+
+def test_layers_that_are_not_there_and_no_draw_are_refused():
+    rng = np.random.default_rng(0)
+    plain = documents(rng, [np.zeros(9, int)] * 2, (1, 1), [9])
+    for pairs, draws, words in (([[0, 2]], 9, "within 0..1"), ([[-1, 0]], 9, "within 0..1"), ([[0, 1]], 0, "a null needs a draw")):
+        with pytest.raises(ValueError, match=words):
+            shuffled_information(plain, pairs, ShufflePlan(("document",), draws))

@@ -131,3 +131,13 @@ def test_the_ratio_needs_a_target_that_predicts_itself():
     assert ratio_estimate(a, b).reason.startswith("one_document_per_domain")
     empty = DomainJoints("e", [np.zeros((40, 4, 4), int), np.zeros((40, 4, 6), int)], 40)
     assert ratio_estimate(b, empty).reason.startswith("no_data") and ratio_estimate(empty, b).reason.startswith("no_data")
+
+
+def test_a_domain_without_documents_is_undefined_and_does_not_stop_the_others():
+    a, b, c = world(np.random.default_rng(3), (30, 30, 30))
+    none = DomainJoints("none", [joint[:0] for joint in a.joints_P], 0)
+    made = transfer_matrix([a, none, b])
+    assert made.mean[0, 2].value is not None
+    for source, target in ((0, 1), (1, 0), (1, 2)):
+        assert made.mean[source, target].value is None and made.mean[source, target].reason.startswith("no_data")
+    assert made.mean[1, 1].value is None and made.overall.value is None

@@ -131,3 +131,10 @@ def test_purity_of_each_expert_is_a_number_for_a_chart_only() -> None:
     assert [one.value for one in found] == [0.8, 0.5, None]
     assert found[0].gate == SELECTION_BIASED and found[2].reason == "unused_expert"
     assert purity_baseline([[8, 1], [2, 1]]) == pytest.approx(9 / 12) and purity_baseline([[0], [0]]) is None
+
+
+def test_a_layer_without_selections_has_cells_and_pairs_without_a_number() -> None:
+    empty = DomainDocuments((np.zeros((6, 4), np.int64),), np.arange(6) % 2, 2)
+    assert all(cell.p is None and cell.log2_affinity.reason for cell in affinity_cells(empty))
+    (pair,) = entropy_differences(empty)
+    assert pair.p is None and str(pair.difference.reason).startswith("no_data")

@@ -119,3 +119,13 @@ def test_no_shared_types_one_document_and_other_tokenizers():
         type_aligned_estimate(a, routing(rng, law, 2, 8, "other"), seed=0)
     with pytest.raises(ValueError, match="same layer of one model"):
         type_aligned_estimate(a, routing(rng, np.full((4, 2), 0.5), 2, 8), seed=0)
+
+
+@pytest.mark.parametrize("column", ["document", "type", "expert"])
+def test_numbers_out_of_range_are_refused_before_they_count_for_another(column):
+    for wrong in (-1, 3):
+        fields = {name: np.array([0, 1, 2]) for name in ("document", "type", "expert")} | {column: np.array([0, wrong, 1])}
+        with pytest.raises(ValueError, match=f"{column}: numbers are integers from 0 to 2"):
+            TypeRouting(**fields, selections=np.ones(3, int), n_documents=3, n_types=3, n_experts=3, tokenizer="t")
+    with pytest.raises(ValueError, match=f"{column}: 2 entries for 3"):
+        TypeRouting(**fields | {column: np.array([0, 1])}, selections=np.ones(3, int), n_documents=3, n_types=3, n_experts=3, tokenizer="t")
