@@ -75,8 +75,9 @@ def test_all_tokens_alone_is_undefined(backend):
     assert np.isnan(made.total.value).all() and made.left_out == 1 and made.n_tokens == 0
 
 
-@pytest.mark.parametrize(("pairs", "plan", "words"), [([[0, 2]], DecompositionPlan(3), "within 0..1"), ([[0, 1]], DecompositionPlan(0), "needs a draw"),
-                                                      ([[0, 1]], DecompositionPlan(3, n_interval_draws=0), "needs a draw")])
+@pytest.mark.parametrize(("pairs", "plan", "words"), [
+    ([[0, 2]], DecompositionPlan(3), "within 0..1"), ([[0, 1]], DecompositionPlan(0), "needs a draw"),
+    ([[0, 1]], DecompositionPlan(3, n_interval_draws=0), "needs a draw")])
 def test_layers_that_are_not_there_and_no_draw_are_refused(pairs, plan, words):
     given = documents(np.random.default_rng(0), [np.zeros(20, int)] * 2, (1, 1), [10, 10], token_id=np.zeros(20, int))
     with pytest.raises(ValueError, match=words):

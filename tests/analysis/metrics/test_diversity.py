@@ -145,7 +145,8 @@ def test_dropped_slots_and_unwanted_types_count_in_no_table():
 
 
 @pytest.mark.parametrize(("document", "experts", "why"), [
-    ([0, 1, 0], [[0], [1], [0]], "together"), ([0, 0, 0], [[0], [2], [0]], "expert 2 at token 1"), ([0, 0, 0], [[0], [-2], [0]], "expert -2 at token 1"),
+    ([0, 1, 0], [[0], [1], [0]], "together"),
+    ([0, 0, 0], [[0], [2], [0]], "expert 2 at token 1"), ([0, 0, 0], [[0], [-2], [0]], "expert -2 at token 1"),
     ([0, 0, 0], [[0, 1], [1, 1], [-1, -1]], "twice in the top-k of token 1"),
     ([0, 0], [[0], [1], [0]], "one row per token")])
 def test_rows_that_are_none_are_refused_with_the_remedy(document, experts, why):
