@@ -6,7 +6,7 @@ N document, D domain, E expert, L layer, B replicate, F fold, G jackknife group,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.estimate import Estimate
 from analysis.estimation import Groups, estimates, interval_estimates
-from analysis.gates import SELECTION_BIASED, few_per_domain, gated
+from analysis.gates import NO_DATA, SELECTION_BIASED, few_per_domain, gated
 from analysis.kernels import Float, Int
 from analysis.registry import find
 from analysis.resampling import Interval, basic_interval, stratified_groups
@@ -158,10 +158,20 @@ def domain_estimates(name: str, documents: DomainDocuments, layer: int = 0, *, l
         found = estimates(name, Groups((domain_table(kept, kind)[None],), len(kept.domain)), level=level)
     else:
         found = estimates(name, domain_groups(kept, kind), level=level)
+    reason = _undefined(kept, metric.undefined)
     for place, one in np.ndenumerate(found):
         assert isinstance(one, Estimate)
-        found[place] = gated(one, gate) if one.value is not None else one
+        found[place] = gated(one, gate) if one.value is not None else replace(one, reason=reason)
     return found
+
+
+def _undefined(documents: DomainDocuments, registered: str) -> str:
+    """Which of a metric's registered reasons holds here: an empty domain, one domain, or the first of the others."""
+    if not documents.table().any(axis=1).all():
+        return f"{NO_DATA}: a domain has no selections"
+    if documents.n_domains < 2 and "one domain" in registered:
+        return f"{NO_DATA}: one domain; what is specific to a domain needs two"
+    return registered.split("; ")[0]
 
 
 def bootstrap_tables(documents: DomainDocuments, kind: str, n_replicates: int, rng: np.random.Generator) -> Iterator[Float]:

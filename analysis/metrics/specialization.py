@@ -199,13 +199,21 @@ def purity_cross_fitted(folds_FDE: ArrayLike) -> Float:
     folds_FDE [..., F, D, E] gives [...], the mean over folds, in [0, 1]: unbiased for the fitted labels. Ties take the first domain; an
     expert unseen where labels are fitted takes the majority domain there. NaN where a fold is empty.
     """
-    label, value = _label_and_value(folds_FDE)
+    out: Float = purity_of_labels(*_label_and_value(folds_FDE)).mean(axis=-1)
+    return out
+
+
+def purity_of_labels(label_DE: ArrayLike, value_DE: ArrayLike) -> Float:
+    """Cross-fitted purity in one direction: share of the selections of value_DE in the domain that label_DE gives their expert; [...], [0, 1].
+
+    Ties and unseen experts as in purity_cross_fitted, which is the mean over folds. NaN where either table is empty.
+    """
+    label, value = np.broadcast_arrays(np.asarray(label_DE, np.float64), np.asarray(value_DE, np.float64))
     majority = label.sum(axis=-1).argmax(axis=-1)[..., None]
     domain = np.where(label.sum(axis=-2) > 0, label.argmax(axis=-2), majority)
     hits = np.take_along_axis(value, domain[..., None, :], axis=-2)[..., 0, :].sum(axis=-1)
     filled = (label.sum(axis=(-1, -2)) > 0) & (value.sum(axis=(-1, -2)) > 0)
-    out: Float = np.where(filled, divide(hits, value.sum(axis=(-1, -2))), np.nan).mean(axis=-1)
-    return out
+    return np.where(filled, divide(hits, value.sum(axis=(-1, -2))), np.nan)
 
 
 @metric("expert_affinity_avg", unit="ratio", bounds=(0.0, n_domains), undefined="no expert is seen in two folds, or " + EMPTY,

@@ -142,3 +142,15 @@ def test_basic_intervals_reflect_the_replicates_and_in_sample_purity_never_judge
     assert both["purity_cross_fitted"].item().gate is None and both["top5_share"].shape == (2,)
     single = basic_estimates("purity_cross_fitted", documents((1, 30)), generator(3, "purity")).item()
     assert single.value is None or (single.low is None and single.gate)
+
+
+def test_an_undefined_estimate_names_the_reason_that_holds() -> None:
+    counts = np.array([[3, 1, 0], [2, 2, 0], [1, 5, 0], [4, 1, 0]])
+    one = DomainDocuments((counts,), np.zeros(4, np.int64), 1)
+    two = DomainDocuments((counts,), np.array([0, 0, 1, 1]), 2)
+    empty = DomainDocuments((counts,), np.array([0, 0, 1, 1]), 3)
+    reasons = [domain_estimates("specialisation_e", documents)[2].reason for documents in (one, two, empty)]
+    assert reasons == ["no_data: one domain; what is specific to a domain needs two", "unused_expert: the expert has no selections",
+                       "no_data: a domain has no selections"]
+    assert domain_estimates("domain_entropy", empty)[2].reason == "no_data: a domain has no selections"
+    assert domain_estimates("log2_affinity", two)[2, 0].reason == "no selection in the domain"

@@ -29,6 +29,7 @@ from analysis.metrics.specialization import (
     mi_E_D_share,
     purity_cross_fitted,
     purity_e,
+    purity_of_labels,
     purity_seed,
     purity_token_weighted,
     shrunk_log2_affinity,
@@ -124,6 +125,15 @@ def test_reference_cross_fitted_purity() -> None:
     folds = np.array([inputs["fold1_domain_by_expert"], inputs["fold2_domain_by_expert"]])
     assert float(purity_cross_fitted(folds)) == pytest.approx(expected["cross_fitted"], abs=1e-9)
     assert float(purity_cross_fitted(folds[::-1])) == pytest.approx(expected["cross_fitted"], abs=1e-9)
+    assert float(purity_of_labels(*folds)) == pytest.approx(expected["cross_fitted"], abs=1e-9)
+
+
+def test_one_direction_of_cross_fitted_purity_by_hand() -> None:
+    label, value = np.array([[9, 1, 0], [1, 3, 0]]), np.array([[4, 2, 3], [1, 5, 1]])
+    assert float(purity_of_labels(label, value)) == pytest.approx((4 + 5 + 3) / 16)  # the unseen expert goes to domain 0, the larger there
+    assert float(purity_of_labels(value, label)) == pytest.approx((9 + 3 + 0) / 14)
+    assert float(purity_cross_fitted(np.stack([label, value]))) == pytest.approx((12 / 16 + 12 / 14) / 2)
+    assert np.isnan(purity_of_labels(0 * label, value)) and np.isnan(purity_of_labels(label, 0 * value))
 
 
 def cross_fitted_by_loops(folds: np.ndarray) -> float:
