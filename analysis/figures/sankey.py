@@ -47,9 +47,9 @@ class Flows:
 
 @dataclass(frozen=True)
 class FlowGraph:
-    """What is drawn. experts: ids that keep a node, by layer; the node after them is the others, n_others with a token. links [P]: shares [x, y] of the pair's tokens.
+    """What is drawn. experts: ids that keep a node, by layer; the node after them is the others, n_others with a token.
 
-    drawn [P]: which links are drawn; carried: share of tokens in them, mean over pairs.
+    links [P]: shares [x, y] of the pair's tokens; drawn [P]: which links are drawn; carried: share of tokens in them, mean over pairs.
     """
 
     names: tuple[str, ...]

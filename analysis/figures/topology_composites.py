@@ -47,7 +47,6 @@ def paper_clusters(clusters: Dendrogram, specialisation: Specialisation, names: 
     most, least = most_and_least(marks, PANEL_EXTREMES)
     extremes_panel(most_panel, marks, most, names, BLUE)
     extremes_panel(least_panel, marks, least, names, ORANGE)
-    least_panel.set_ylabel("")
     titles = ("Experts that are chosen together", "Specialisation", "Most specialised", "Least specialised")
     for axes, which, title in zip((top, histogram, most_panel, least_panel), "abcd", titles, strict=True):
         letter(axes, which, title)

@@ -129,7 +129,7 @@ def information_by_distance(
     """
     at = np.arange(1, 1 + max((len(one) for one in series.values()), default=0)) if distances is None else np.asarray(distances)
     lines = [Line(name, Marks.of(list(one))) for name, one in series.items()]
-    return curve_panel(Curve("distance between layers (number of MoE layers)", "mean information over pairs (bits)", at, lines, bound), width_in)
+    return curve_panel(Curve("distance between layers (number of MoE layers)", "mean over pairs (bits)", at, lines, bound), width_in)
 
 
 @drawn

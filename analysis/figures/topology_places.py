@@ -14,12 +14,12 @@ from analysis.figures.style import GREY, INK
 
 Boxes = NDArray[np.float64]
 
-DISTANCES = (1.0, 1.9, 2.9, 4.0, 5.5)  # of a label from its point, in line heights
+DISTANCES = (1.0, 1.9, 2.9, 4.0, 5.5, 7.5, 10.0)  # of a label from its point, in line heights
 CLEARANCE_POINTS, LINE_POINTS = 4.0, 0.8
 
 
 def label_points(axes: Axes, x: Floats, y: Floats, labels: Sequence[str], lines: Boxes | None = None, *, size: float = 6.5) -> None:
-    """Write each label near its point: the nearest of 40 places that covers least of the labels before it, of the points and the lines.
+    """Write each label near its point: the nearest of 56 places that covers least of the labels before it, of the points and the lines.
 
     lines [N, 4]: ends (x0, y0, x1, y1) of upright or level lines to keep clear of. Limits of the axes must stand. Places are tried in one
     order, so the same points give the same figure. A label moved far is tied to its point by a thin line.
