@@ -60,7 +60,8 @@ def test_the_plug_in_is_the_metric_of_the_whole_table(shared):
     table = np.zeros((8, 8))
     for batch in trace.batches(split="test"):
         np.add.at(table, (batch.ids[0][:, 0], batch.ids[1][:, 0]), 1)
-    row = next(i for i, pair in enumerate(zip(shared.tables["cross_layer_mi"]["layer_i"], shared.tables["cross_layer_mi"]["layer_j"])) if pair == (0, 1))
+    table_LL = shared.tables["cross_layer_mi"]
+    row = next(i for i, pair in enumerate(zip(table_LL["layer_i"], table_LL["layer_j"])) if pair == (0, 1))
     assert shared.tables["cross_layer_mi"]["plug_in"][row] == pytest.approx(float(mi_first_choice(table)), abs=1e-9)
 
 
@@ -94,7 +95,8 @@ def test_a_good_predictor_is_supported_with_its_retention(shared):
     assert outcomes["generalises.mi_vs_retention"].outcome == "inconclusive"
     assert shared.estimates["mi_vs_accuracy"].gate.startswith("descriptive")
     assert shared.tables["learning_curve"]["epoch"].tolist() == [0, 1]
-    assert set(shared.tables["predictor_mi"]["predictor"]) == {"prophet", "prophet_without_attention", "uniform", "modal", "token_type", "previous_layer"}
+    assert set(shared.tables["predictor_mi"]["predictor"]) == {
+        "prophet", "prophet_without_attention", "uniform", "modal", "token_type", "previous_layer"}
 
 
 def test_the_gain_is_the_mean_of_the_domains_own_gains(shared):
