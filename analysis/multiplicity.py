@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.kernels import Float
+from analysis.permutation import p_value
 
 P = Sequence[float | None]
 CONTROLS = ("none", "fwer", "fdr", "exploratory")
@@ -21,6 +22,7 @@ CONTROL_OF = {
     "criteria joined by AND": "none", "criteria joined by OR": "fwer", "several hypotheses": "fwer", "all pairs": "none", "some pair": "fwer",
     "cells, edges or experts": "fdr", "scan": "exploratory",
 }
+TIES = 1e-9  # relative: statistics of mirrored arrangements differ in their last bits
 DRAWS_PER_MEMBER = 20  # permutation p-values resolve Holm's smallest step from M + 1 = 20 m / alpha on
 
 
@@ -62,24 +64,11 @@ def _adjusted(p: P, steps: Callable[[Float, int], Float]) -> list[float | None]:
     return out
 
 
-def permutation_p(observed: float, null: ArrayLike, *, exact: bool = False) -> float:
-    """One-sided permutation p: (1 + #{null >= observed}) / (M + 1); #{null >= observed} / M where `null` is every arrangement.
-
-    Never 0 for drawn permutations (Phipson and Smyth 2010). A difference below 1e-9 of the observed value counts as a tie. ValueError for
-    no draws or NaN.
-    """
-    draws = np.asarray(null, np.float64)
-    if draws.size == 0 or np.isnan(draws).any() or np.isnan(observed):
-        raise ValueError("a permutation p needs at least one draw, and no NaN among the draws and the observed value")
-    reached = int(np.count_nonzero(draws >= observed - 1e-9 * abs(observed)))
-    return reached / draws.size if exact else (1 + reached) / (draws.size + 1)
-
-
 def max_t(observed: Sequence[float | None], null_BM: ArrayLike, *, exact: bool = False) -> list[float | None]:
     """Westfall-Young single-step maxT p: (1 + #{max_j null_bj >= observed_i}) / (B + 1), over draws that all members share.
 
     observed: statistic per member, None where untestable (its column is then left out of the maximum); null_BM [B, m]. Studentise
-    statistics of different scale first. exact: the draws are every arrangement, the observed one among them.
+    statistics of different scale first. exact: the draws are every arrangement, the observed one among them. ValueError for no draw or NaN.
     """
     null = np.asarray(null_BM, np.float64)
     if null.ndim != 2 or null.shape[1] != len(observed):
@@ -88,7 +77,9 @@ def max_t(observed: Sequence[float | None], null_BM: ArrayLike, *, exact: bool =
     if not testable:
         return [None] * len(observed)
     largest = null[:, testable].max(axis=1)
-    return [None if one is None else permutation_p(one, largest, exact=exact) for one in observed]
+    if not len(null) or np.isnan(largest).any() or np.isnan([observed[i] for i in testable]).any():  # type: ignore[arg-type]
+        raise ValueError("maxT needs at least one draw, and no NaN; give None for a member that cannot be tested")
+    return [None if one is None else float(p_value(one, largest, TIES, exact=exact)) for one in observed]
 
 
 def draws_needed(n_members: int, alpha: float = 0.05) -> int:

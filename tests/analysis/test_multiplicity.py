@@ -19,10 +19,10 @@ from analysis.multiplicity import (
     draws_needed,
     holm,
     max_t,
-    permutation_p,
     resolves,
     simultaneous_level,
 )
+from analysis.permutation import p_value
 from tests.references.cases import case
 
 P_VALUES = st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=12)
@@ -84,16 +84,6 @@ def test_what_is_no_p_value_is_refused(wrong: list[float]) -> None:
         holm(wrong)
 
 
-def test_a_permutation_p_is_never_zero_unless_every_arrangement_was_seen() -> None:
-    assert permutation_p(9.0, np.arange(4.0)) == 1 / 5
-    assert permutation_p(2.0, [1.0, 2.0, 3.0, 0.0]) == 3 / 5
-    assert permutation_p(2.0, [1.0, 2.0 - 1e-13, 3.0, 0.0], exact=True) == 2 / 4
-    with pytest.raises(ValueError, match="draw"):
-        permutation_p(1.0, [])
-    with pytest.raises(ValueError, match="NaN"):
-        permutation_p(1.0, [np.nan])
-
-
 def test_max_t_leaves_the_untestable_out_of_the_maximum() -> None:
     null = np.array([[0.0, 9.0], [1.0, 9.0], [3.0, 9.0]])
     assert max_t([2.0, None], null) == [2 / 4, None]
@@ -101,13 +91,16 @@ def test_max_t_leaves_the_untestable_out_of_the_maximum() -> None:
     assert max_t([None, None], null) == [None, None]
     with pytest.raises(ValueError, match="members"):
         max_t([1.0], null)
+    for wrong in (null[:0], null * np.nan):
+        with pytest.raises(ValueError, match="no NaN"):
+            max_t([1.0, 2.0], wrong)
 
 
 def test_max_t_holds_its_size_and_is_stricter_than_single_tests() -> None:
     rng = np.random.default_rng(3)
     null = rng.normal(size=(199, 5))
     observed = rng.normal(size=5).tolist()
-    single = [permutation_p(one, null[:, j]) for j, one in enumerate(observed)]
+    single = p_value(observed, null)
     assert all(joint >= alone for joint, alone in zip(max_t(observed, null), single))
     rejections = sum(min(x for x in max_t(draw[0].tolist(), draw[1:]) if x is not None) <= 0.05
                      for draw in rng.normal(size=(600, 100, 4)))
