@@ -132,7 +132,7 @@ def learning_curves(sources: Sources, directory: Path) -> dict[str, list[Any]]:
 def folder(domain: str) -> str:
     """A directory's name for a domain, whatever characters it has."""
     readable = re.sub(r"[^A-Za-z0-9-]+", "_", domain)[:40].strip("_-")
-    return domain if readable == domain else f"{readable}-{hashlib.sha256(domain.encode()).hexdigest()[:8]}"
+    return domain if readable == domain != "" else f"{readable or 'domain'}-{hashlib.sha256(domain.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def routed(rng: np.random.Generator, n_tokens: int, layers: Sequence[tuple[int, 
             first = np.where(rng.random(n_tokens) < KEPT, follower(out[-1][:, 0].astype(int), index, n_experts), first)
         rank = rng.random((n_tokens, n_experts))
         rank[np.arange(n_tokens), first] = -1
-        out.append(np.argsort(rank, axis=1)[:, :k].astype(np.uint8))
+        out.append(np.argsort(rank, axis=1)[:, :k].astype(np.uint16))
     return out
 
 
