@@ -10,7 +10,7 @@ from analysis.estimate import Estimate
 
 Cell: TypeAlias = str | int | float | Estimate | None
 Kind = Literal["text", "number", "estimate"]
-Place = Literal["overview", "controls", "key", "figures", "sensitivity", "seed", "extension", "appendix"]
+Place = Literal["caveats", "overview", "controls", "key", "figures", "sensitivity", "seed", "extension", "appendix"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,14 @@ class Listing:
     """Text shown as it stands, in a fixed-width face: commands, file lists."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link to a file of the run; `address` is relative to the report's page."""
+
+    text: str
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class Picture:
     alt: str
 
 
-Block: TypeAlias = Paragraph | Listing | Table | Picture
+Block: TypeAlias = Paragraph | Listing | Link | Table | Picture
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.report.blocks import Block, Listing, Paragraph, Picture, Section
+from experiments.report.blocks import Block, Link, Listing, Paragraph, Picture, Section
 from experiments.report.display import cell
 
 HERE = Path(__file__).parent
@@ -27,6 +27,8 @@ def _viewed(block: Block, png: Mapping[str, bytes]) -> dict[str, Any]:
         return {"kind": "paragraph", "text": block.text, "role": block.role}
     if isinstance(block, Listing):
         return {"kind": "listing", "text": block.text}
+    if isinstance(block, Link):
+        return {"kind": "link", "text": block.text, "address": block.address}
     if isinstance(block, Picture):
         return {
             "kind": "picture",

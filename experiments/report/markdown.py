@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from experiments.report.blocks import Block, Listing, Paragraph, Picture, Section, Table
+from experiments.report.blocks import Block, Link, Listing, Paragraph, Picture, Section, Table
 from experiments.report.display import cell
 
 
@@ -29,6 +29,8 @@ def _block(block: Block) -> str:
         return f"**{plain(block.text)}**" if block.role in ("lead", "warning") else plain(block.text)
     if isinstance(block, Listing):
         return "\n".join(f"    {line}" for line in block.text.splitlines())
+    if isinstance(block, Link):
+        return f"[{plain(block.text)}]({block.address})"
     if isinstance(block, Picture):
         return f"![{plain(block.alt)}](../figures/{block.name}.png)\n\n{plain(block.caption)}"
     return _table(block)

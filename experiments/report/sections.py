@@ -18,12 +18,13 @@ def placed(panels: Sequence[Section], place: str) -> list[Section]:
 def assemble(content: ReportContent, panels: Sequence[Section]) -> list[Section]:
     """All sections of a report, in order.
 
-    Verdict, criteria, what would settle it, controls, key figure, other figures, sensitivity, the seed's rule, extensions, data quality,
+    Verdict, caveats, criteria, what would settle it, controls, key figure, other figures, sensitivity, the seed's rule, extensions, data quality,
     provenance, appendix. A panel with place "overview", "controls" or "seed" goes inside the section of that name.
     """
     overview: list[Block] = [block for panel in placed(panels, "overview") for block in panel.blocks]
     sections = [
         verdict_section(content),
+        *placed(panels, "caveats"),
         criteria_section(content.finding, overview),
         settle_section(content.finding),
         controls_section(content, placed(panels, "controls")),

@@ -48,7 +48,7 @@ def _save_tables(sections: Sequence[Section], directory: Path) -> None:
 
 
 def write(run_directory: Path, content: ReportContent) -> Path:
-    """Write report/ and figures/ of a run; return the path of report.html.
+    """Write report/ and figures/ of a run, and the further files of its hypothesis; return the path of report.html.
 
     Report and figures depend on `content` alone, so that writing twice gives the same bytes.
     Raises OSError if the directory cannot be written.
@@ -62,6 +62,10 @@ def write(run_directory: Path, content: ReportContent) -> Path:
     _save_tables(sections, report / "tables")
     title, subtitle = content.finding.title, _subtitle(content)
     _write(report / "report.md", as_markdown(title, subtitle, sections))
+    if module and hasattr(module, "extra_files"):
+        for name, file in module.extra_files(content, sections, run_directory / "figures").items():
+            (run_directory / name).parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(run_directory / name, file)
     if module and hasattr(module, "text_files"):
         for name, text in module.text_files(content).items():
             _write(report / name, text)

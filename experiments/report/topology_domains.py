@@ -1,0 +1,149 @@
+"""Claim 1: what one domain's routing says of another's, the same between topics of one format, and which experts serve which domains.
+
+D domain, E expert.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis.estimate import Estimate
+from analysis.figures.topology_domains import Transfer, cross_domain_map, information_per_pair
+from analysis.figures.topology_specialisation import (
+    DomainExperts,
+    Specialisation,
+    domain_expert_map,
+    most_and_least_specialised,
+    specialisation_histogram,
+)
+from experiments.report.blocks import Block, Cell, Column, Paragraph, Picture, Table
+from experiments.report.topology_columns import Drawn, View, estimate_of, not_drawn
+
+LISTED = 20  # seed 000, 2.C: top 20 most specialised and most general experts
+
+
+def transfer_of(view: View, source: str, target: str) -> Estimate:
+    """T(source to target), mean over adjacent layers."""
+    for row in view.rows("cross_domain_mi"):
+        if row["layer"] == "mean" and (row["source"], row["target"]) == (source, target):
+            return estimate_of(row, "T", unit="bits")
+    return Estimate.undefined(view.estimate("transfer_info").reason or "this pair was not computed", unit="bits")
+
+
+def transfer(view: View) -> Transfer | None:
+    """The matrix of ordered pairs; None below two domains or without a table."""
+    names = view.domains
+    rows = {(row["source"], row["target"]): estimate_of(row, "T", unit="bits") for row in view.rows("cross_domain_mi") if row["layer"] == "mean"}
+    if len(names) < 2 or not any(rows.get((a, b)) for a in names for b in names):
+        return None
+    return Transfer([[rows.get((a, b)) for b in names] for a in names], names)
+
+
+def map_picture(view: View) -> Drawn:
+    """Heat map of transferred information."""
+    shown = transfer(view)
+    if shown is None:
+        return not_drawn("The map of information across domains", view.estimate("transfer_info").reason)
+    return Picture("cross_domain_mi", cross_domain_map(shown),
+                   "Bits that a transition table fitted on one domain saves in coding the routing of another, over knowing the loads; the diagonal is "
+                   "what a domain's own table could save. Below zero the other domain's table misleads.", "Heat map over ordered pairs of domains.")
+
+
+def pairs_picture(view: View) -> Drawn:
+    """Bar per declared pair, both directions."""
+    rows = view.rows("domain_pairs")
+    if not rows:
+        return not_drawn("Information per declared pair", view.estimate("transfer_info").reason)
+    pairs = [(row["source"], row["target"]) for row in rows]
+    ceilings = [transfer_of(view, target, target) for _, target in pairs]
+    return Picture("mi_per_pair", information_per_pair(pairs, [estimate_of(row, unit="bits") for row in rows], ceilings=ceilings),
+                   "The pairs declared beforehand, in both directions. Red lines: 0 and the seed's 0.5 bits; green tick: the target's own information.",
+                   "Bars of transferred information.")
+
+
+def naive_row(view: View) -> list[Cell]:
+    """The seed's own cross-domain MI, which has no value."""
+    one = view.estimate("cross_domain_naive_pairing")
+    return ["any", "any", one, None, None, None, None, "ill_posed" if one.value is None else "seed's form", one.reason or ""]
+
+
+def domains_table(view: View) -> Table:
+    """Every ordered pair, mean over layers, with the seed's ill-posed form first."""
+    rows = [naive_row(view)]
+    for row in view.rows("cross_domain_mi"):
+        if row["layer"] == "mean" and row["status"] != "ill_posed":
+            rows.append([row["source"], row["target"], estimate_of(row, "T", unit="bits"), row["ratio"], row["type_aligned"], row["jsd_transition"],
+                         row["jsd_load"], row["status"], row["reason"] or ""])
+    return Table("cross_domain_mi", "Information across domains, mean over adjacent MoE layers",
+                 [Column("source"), Column("target"), Column("T, bits [95% interval]", "estimate"), Column("ratio to the target's own", "number"),
+                  Column("type-aligned MI (bits)", "number"), Column("JSD of transitions (bits)", "number"), Column("JSD of loads (bits)", "number"),
+                  Column("status"), Column("reason")], rows,
+                 "First row: the seed's MI(routing of A, routing of B), which pairs tokens that have nothing to do with each other.")
+
+
+def topics_blocks(view: View) -> list[Block]:
+    """The control for domain = source format: the same between topics of one format."""
+    one = view.estimate("transfer_info_topics")
+    names = sorted({row["source"] for row in view.rows("wiki_topics")})
+    head = Paragraph("Control for domain = source format. The domains of this corpus come in different formats; topics of one format (wiki) differ in "
+                     "what they are about and in nothing else. What is lost between domains but not between topics is the format's.")
+    if len(names) < 2:
+        return [head, not_drawn("The map of topics", one.reason)]
+    found = {(row["source"], row["target"]): estimate_of(row, unit="bits") for row in view.rows("wiki_topics")}
+    shown = Transfer([[found.get((a, b)) for b in names] for a in names], names)
+    table = Table("wiki_topics_mean", "Transferred information, mean over ordered pairs", [Column("between"), Column("T, bits [95% interval]", "estimate"),
+                  Column("remark")], [["domains", view.estimate("transfer_info"), view.estimate("transfer_info").gate or ""],
+                                      ["topics of one format", one, one.gate or ""]])
+    return [head, Picture("wiki_topics", cross_domain_map(shown), "Transferred information between the topics of one format.",
+                          "Heat map over ordered pairs of topics."), table]
+
+
+def usage_picture(view: View) -> Drawn:
+    """P(e|d) and affinity of the layer shown."""
+    size, names = view.n_experts[view.shown], view.domains
+    share, ratio = np.full((2, len(names), size), np.nan)
+    for row in view.rows("domain_specialization"):
+        if row["layer"] == view.shown and row["domain"] in names:
+            at = (names.index(row["domain"]), row["expert"])
+            share[at] = np.nan if row["p_e_given_d"] is None else row["p_e_given_d"]
+            ratio[at] = row["affinity"] if row["affinity"] else np.nan
+    if not np.isfinite(share).any():
+        return not_drawn("The map of domains and experts", view.estimate("mi_E_D").reason)
+    order = [row["expert"] for row in sorted((row for row in view.rows("clusters") if row["layer"] == view.shown and row["leaf_order"] >= 0),
+                                             key=lambda row: row["leaf_order"])]
+    return Picture("domain_specialization", domain_expert_map(DomainExperts(share, np.log2(ratio), names, order or None)),
+                   f"Use of the experts by domain, {view.shown_words}; experts in the order of the dendrogram where there is one.",
+                   "Heat maps of domains by experts.")
+
+
+def specialisation(view: View) -> tuple[list[Estimate], list[str]]:
+    """Specialisation of every expert of every layer, with its name."""
+    rows = view.rows("expert_specialization")
+    return [estimate_of(row) for row in rows], [f"L{row['layer']} E{row['expert']}" for row in rows]
+
+
+def specialisation_pictures(view: View) -> list[Drawn]:
+    """Distribution, and the most and the least specialised."""
+    values, names = specialisation(view)
+    if not any(one.value is not None for one in values):
+        reason = next((one.reason for one in values), view.estimate("mi_E_D").reason)
+        return [not_drawn("The distribution of specialisation", reason), not_drawn("The most and least specialised experts", reason)]
+    return [Picture("specialisation_histogram", specialisation_histogram(Specialisation(values, names=names)),
+                    "Specialisation of all experts of all layers: how far an expert's use is from being the same in every domain.",
+                    "Histogram of specialisation."),
+            Picture("specialisation_extremes", most_and_least_specialised(values, names, n=LISTED),
+                    "The 20 most and the 20 least specialised experts. The largest of many are partly largest by chance: read the intervals.",
+                    "Rows of experts with intervals.")]
+
+
+def extremes_table(view: View) -> Table:
+    """The 20 most and the 20 least specialised, with the seed's entropy."""
+    rows = [row for row in view.rows("expert_specialization") if row["value"] is not None]
+    rows.sort(key=lambda row: -row["value"])
+    n_most = min(LISTED, -(-len(rows) // 2))
+    chosen = [*rows[:n_most], *rows[n_most:][-LISTED:]]
+    return Table("specialisation_extremes", "Most and least specialised experts",
+                 [Column("layer", "number"), Column("expert", "number"), Column("specialisation [95% interval]", "estimate"), Column("load", "number", 4),
+                  Column("domain that uses it most"), Column("seed's form: entropy (bits), low = special", "number"), Column("remark")],
+                 [[row["layer"], row["expert"], estimate_of(row), row["load"], row["top_domain"], row["seed_entropy"], row["reason"] or ""]
+                  for row in chosen])

@@ -1,0 +1,180 @@
+"""Claims 3 and 4 on the predictor: bars beside its baselines, learning curve, map, retention in other domains and its relation to information.
+
+L predicted layer, D domain, T epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.estimate import Estimate
+from analysis.figures.topology_domains import RetentionPoint, information_against_retention
+from analysis.figures.topology_predictors import LearningCurve, Predictor, learning_curve, predictor_bars, predictor_map
+from analysis.figures.words import interval, number, p_value
+from experiments.report.blocks import Block, Cell, Column, Paragraph, Picture, Table
+from experiments.report.topology_columns import Drawn, View, bare, estimate_of, mean_over, not_drawn
+from experiments.report.topology_domains import transfer_of
+
+PROPHET, ABLATION = "prophet", "ablation"
+MARGIN = 0.1  # bits that the predictor must gain over the best baseline
+WORDS = {PROPHET: "Prophet", ABLATION: "without cross-layer attention", "modal": "modal expert", "uniform": "uniform", "token_type": "token-type table",
+         "previous_layer": "previous layer (Markov)", "ordered_pair": "ordered-pair table"}
+
+
+def _reason(view: View) -> str | None:
+    return view.estimate("predictor_mi").reason
+
+
+def _home(view: View) -> dict[str, list[dict[str, Any]]]:
+    out: dict[str, list[dict[str, Any]]] = {}
+    for row in view.rows("predictor_mi"):
+        if row["source"] == row["target"]:
+            out.setdefault(row["predictor"], []).append(row)
+    return out
+
+
+def _words(name: str) -> str:
+    return WORDS.get(name, name.replace("_", " "))
+
+
+def predictors(view: View) -> list[Predictor]:
+    """Prophet, its ablation, every baseline at home, and the entropy of the routing as the perfect predictor."""
+    home = _home(view)
+    shown = []
+    for name in [*(n for n in (PROPHET, ABLATION) if n in home), *sorted(set(home) - {PROPHET, ABLATION})]:
+        rows = home[name]
+        information = view.estimate("predictor_mi") if name == PROPHET else mean_over([estimate_of(row, "mi", unit="bits") for row in rows])
+        top = view.estimate("top1_accuracy") if name == PROPHET else mean_over([estimate_of(row, "top1", "top1_low", "top1_high") for row in rows])
+        recall = view.estimate("recall_at_k") if name == PROPHET else bare(_mean([row["recall"] for row in rows]))
+        role: Literal["predictor", "ablation", "baseline"] = "predictor" if name == PROPHET else "ablation" if name == ABLATION else "baseline"
+        accuracy = {words: one for words, one in (("top-1", top), ("set recall", recall)) if one.value is not None}
+        shown.append(Predictor(_words(name), information, role, accuracy))
+    entropy = view.estimate("predictor_entropy")
+    return [*shown, Predictor("Perfect: H(routing)", entropy, "perfect")] if shown else []
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def bars_picture(view: View) -> Drawn:
+    """Bars of the information of every predictor."""
+    shown = predictors(view)
+    if not shown:
+        return not_drawn("The information of the predictor", _reason(view))
+    best = view.facts.get("best_baseline")
+    bar = next((one.information.value for one in shown if best and one.name == _words(best)), None)
+    bound = None if bar is None else (bar + MARGIN, f"best baseline ({_words(str(best))}) + {MARGIN:g} bits")
+    return Picture("predictor_mi", predictor_bars(shown, bound=bound),
+                   "Information of the predicted about the actual first choice, each predictor in the domain it was fitted on, mean over layers and "
+                   "domains; the Perfect bar is the entropy of the routing. Beside it accuracies: information alone does not say that a prediction is "
+                   "right.", "Bars of predictors and baselines.")
+
+
+def predictors_table(view: View) -> Table:
+    """The numbers of the bars, with Prophet's share of the entropy."""
+    rows: list[list[Cell]] = [[one.name, one.role, one.information, one.accuracy.get("top-1"), one.accuracy.get("set recall"),
+                               one.information.gate or ""] for one in predictors(view)]
+    u = view.estimate("predictor_u")
+    for words, name in (("Prophet, share of H", "predictor_u"), ("gain over the best baseline: judged", "predictor_gain"),
+                        ("gain in accuracy over the most accurate baseline: judged", "accuracy_gain"), ("gain of cross-layer attention", "ablation_gain")):
+        one = view.estimate(name) if name != "predictor_u" else u
+        rows.append([f"{words} ({one.unit})", "", one, None, None, one.gate or ""])
+    rows.append(["seed's form: MI(Prophet), plug-in (bits)", "", bare(view.facts.get("seed_rule", {}).get("predictor_mi"), "bits"), None, None,
+                 "its bar is a random predictor, 0 bits, which any table passes"])
+    return Table("predictor_mi", "Predictors at home, mean over predicted layers and domains",
+                 [Column("predictor"), Column("role"), Column("I(predicted; actual), bits [95% interval]", "estimate"),
+                  Column("top-1", "estimate", 1, True), Column("set recall", "estimate", 1, True), Column("remark")], rows)
+
+
+def curve_picture(view: View) -> Drawn:
+    """Information over training epochs, mean over source domains."""
+    rows = view.rows("learning_curve")
+    if not rows:
+        return not_drawn("The learning curve", _reason(view) or "the predictor was not trained in this run")
+    epochs, layers = (sorted({row[name] for row in rows}) for name in ("epoch", "layer"))
+    found: dict[tuple[int, int], list[float]] = {}
+    for row in rows:
+        if row["mi_bits"] is not None:
+            found.setdefault((row["layer"], row["epoch"]), []).append(row["mi_bits"])
+    by_layer = [[float(np.mean(found[layer, epoch])) if (layer, epoch) in found else np.nan for epoch in epochs] for layer in layers]
+    mean = [bare(_mean([one[t] if np.isfinite(one[t]) else None for one in by_layer]), "bits") for t in range(len(epochs))]
+    best, shown = view.facts.get("best_baseline"), predictors(view)
+    line = next(((one.name, one.information) for one in shown if best and one.name == _words(best)), None)
+    return Picture("learning_curve", learning_curve(LearningCurve(epochs, by_layer, mean, line)),
+                   "Information of Prophet's first choice after each epoch, mean over source domains, on documents it does not learn from: plug-in, "
+                   "on fewer tokens than the bars, so that levels differ.", "Lines over training epochs.")
+
+
+def map_picture(view: View) -> Drawn:
+    """Prophet's information per layer and domain."""
+    rows = _home(view).get(PROPHET, [])
+    if not rows:
+        return not_drawn("The predictor's information by layer and domain", _reason(view))
+    layers, names = sorted({row["layer"] for row in rows}), [name for name in view.domains if any(row["target"] == name for row in rows)]
+    cells: list[list[Estimate | None]] = [[None] * len(names) for _ in layers]
+    for row in rows:
+        if row["target"] in names:
+            cells[layers.index(row["layer"])][names.index(row["target"])] = estimate_of(row, "mi", unit="bits")
+    return Picture("predictor_layers_domains", predictor_map(cells, names, layers=[str(layer) for layer in layers]),
+                   "Information of Prophet in its own domain, by predicted layer and domain.", "Heat map, layers by domains.")
+
+
+def points(view: View) -> list[RetentionPoint]:
+    """Every ordered pair of domains with both numbers."""
+    return [RetentionPoint(f"{row['source']} \u2192 {row['target']}", transfer_of(view, row["source"], row["target"]), estimate_of(row, unit="ratio"))
+            for row in view.rows("retention") if row["predictor"] == PROPHET]
+
+
+def retention_words(view: View) -> str:
+    """What the scatter says, with its verdict."""
+    one = view.estimate("mi_vs_retention")
+    outcome = next((judged.outcome for judged in view.content.finding.criteria if judged.criterion.metric == "mi_vs_retention"), "not judged")
+    if one.value is None:
+        return f"{outcome.upper()}: r is undefined ({one.reason})"
+    n = f", {one.n} {one.n_of}" if one.n else ""
+    p = f", {p_value(one.p)} by permutation of domain labels" if one.p is not None else ""
+    return f"{outcome.upper()}: r = {interval(one, 2)}{n}{p}" + (f"; {one.gate}" if one.gate else "")
+
+
+def retention_picture(view: View) -> Drawn:
+    """The scatter of the seed's section 5.4."""
+    shown = points(view)
+    if not any(point.drawable for point in shown):
+        reason = view.estimate("mi_vs_retention").reason or next((point.retention.reason for point in shown), None)
+        return not_drawn("Information against retention", reason)
+    return Picture("mi_vs_retention", information_against_retention(shown, retention_words(view)),
+                   "Transferred information against the share of Prophet's accuracy above chance that is kept in another domain. Pairs share domains, so "
+                   "the interval, as if they were independent, is too narrow, and the p comes from permuting domain labels.", "Scatter of domain pairs.")
+
+
+def retention_table(view: View) -> Table:
+    """Retention of every ordered pair, with the seed's two ratios."""
+    rows: list[list[Cell]] = [
+        [_words(row["predictor"]), row["source"], row["target"], transfer_of(view, row["source"], row["target"]), estimate_of(row, unit="ratio"),
+         row["over_target_seed"], row["over_source_seed"], "yes" if row["declared"] else "", row["reason"] or ""] for row in view.rows("retention")
+        if row["predictor"] == PROPHET]
+    return Table("mi_vs_retention", "Information and retention of all ordered pairs of domains",
+                 [Column("predictor"), Column("source"), Column("target"), Column("T, bits [95% interval]", "estimate"),
+                  Column("retention above chance [95% interval]", "estimate"), Column("seed's form: over the target's own", "number"),
+                  Column("seed's form: over the source's own", "number"), Column("declared"), Column("reason")], rows)
+
+
+def accuracy_words(view: View) -> str:
+    """The seed's r of MI against accuracy, kept apart from retention."""
+    one = view.estimate("mi_vs_accuracy")
+    said = f"undefined ({one.reason})" if one.value is None else f"r = {number(one.value, 2)} over {one.n} {one.n_of}"
+    return (f"Descriptive: MI against accuracy, {said}. The seed asks for r > 0.8 here, but Fano's inequality ties accuracy to information, so that they "
+            "correlate by construction; the judged relation is that to retention (claim 4).")
+
+
+def blocks(view: View) -> list[Block]:
+    """Everything of claim 3, in order."""
+    facts: Mapping[str, Any] = view.facts.get("predictor") or {}
+    out: list[Block] = [Paragraph(f"Predictor: {facts['origin']}.")] if facts.get("origin") else []
+    out += [Paragraph(f"Not run, {_words(str(name))}: {why}.", "note") for name, why in (facts.get("missing") or {}).items()]
+    return [*out, bars_picture(view), predictors_table(view), curve_picture(view), map_picture(view), Paragraph(accuracy_words(view), "note")]
