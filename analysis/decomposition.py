@@ -13,9 +13,8 @@ from numpy.typing import ArrayLike
 from analysis.arithmetic import Float
 from analysis.kernels import Backend, Int, choose_backend, numba_loaded
 from analysis.moved_rows import MovedRows, RoutedDocuments, identity_moves, left_out_information, moved_information, pairs_of
-from analysis.resampling import Interval
+from analysis.resampling import Interval, left_out_interval
 from analysis.shuffles import COMPILED_FROM, Within, arrange, shuffle_moves, without_alone
-from analysis.table_information import left_out_interval
 
 CHAIN: tuple[Within, ...] = ("token_type", "band", "document")
 TERM = {"token_type": "token identity", "band": "position", "document": "document"}

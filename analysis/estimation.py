@@ -16,7 +16,7 @@ from analysis.estimate import Estimate
 from analysis.gates import NO_DATA
 from analysis.kernels import Float, Int
 from analysis.registry import Metric, find
-from analysis.resampling import Interval, refuse_tokens, t_quantile
+from analysis.resampling import ONE_DOCUMENT, Interval, has_spread, left_out_interval, refuse_tokens, t_quantile
 
 Value = Callable[..., Any]
 
@@ -51,25 +51,13 @@ def jackknife(groups: Groups, value: Value, *, level: float = 0.95, at_once: int
     totals = groups.totals
     plug_in = np.asarray(value(*totals), np.float64)
     n_groups = len(groups.tables[0])
-    stratum = np.zeros(n_groups, np.int64) if groups.stratum is None else groups.stratum
+    if not has_spread(n_groups, groups.stratum):
+        raise ValueError(ONE_DOCUMENT)
     step = max(1, at_once // max(1, sum(total.size for total in totals)))
     left_out = np.concatenate([
         np.asarray(value(*(total - np.asarray(table[i : i + step], np.float64) for total, table in zip(totals, groups.tables))), np.float64)
         .reshape(min(step, n_groups - i), *plug_in.shape) for i in range(0, n_groups, step)])
-    bias, variance, df = np.zeros_like(plug_in), np.zeros_like(plug_in), 0
-    for one in np.unique(stratum):
-        members = left_out[stratum == one]
-        if len(members) < 2:
-            continue
-        mean = members.mean(axis=0)
-        bias += (len(members) - 1) * (mean - plug_in)
-        variance += (len(members) - 1) / len(members) * ((members - mean) ** 2).sum(axis=0)
-        df += len(members) - 1
-    if df == 0:
-        raise ValueError("one document: no spread between documents; collect at least two")
-    corrected, se = plug_in - bias, np.sqrt(variance)
-    half = t_quantile(level, df) * se
-    return Interval(corrected, plug_in, se, corrected - half, corrected + half)
+    return left_out_interval(plug_in, left_out, level, groups.stratum)
 
 
 def estimates(name: str, groups: Groups, *, level: float = 0.95, value: Value | None = None) -> NDArray[Any]:
@@ -82,19 +70,12 @@ def estimates(name: str, groups: Groups, *, level: float = 0.95, value: Value | 
     refuse_tokens(groups.unit)
     metric = find(name)
     function = value or metric.function
-    if _has_spread(groups):
+    if has_spread(len(groups.tables[0]), groups.stratum):
         interval = jackknife(groups, function, level=level)
     else:
         plug_in = np.asarray(function(*groups.totals), np.float64)
         interval = Interval(plug_in, plug_in, *(np.full_like(plug_in, np.nan) for _ in range(3)))
     return interval_estimates(metric, interval, groups.n_documents, "group jackknife", level=level)
-
-
-def _has_spread(groups: Groups) -> bool:
-    """Whether some stratum has two groups."""
-    n_groups = len(groups.tables[0])
-    sizes = [n_groups] if groups.stratum is None else np.unique(groups.stratum, return_counts=True)[1]
-    return max(sizes, default=0) > 1
 
 
 def document_weighted(name: str, tables_D: Sequence[NDArray[np.generic]], *, level: float = 0.95, value: Value | None = None) -> NDArray[Any]:

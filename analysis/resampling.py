@@ -17,6 +17,7 @@ from analysis.kernels import Float, Int
 
 MIN_UNITS_FOR_INTERVAL = 30  # metrics specification 7
 STRATUM_FLOOR = 20  # documents of a domain below which strata are pooled
+ONE_DOCUMENT = "one document: no spread between documents; collect at least two"
 Statistic = Callable[[Float], Float]  # additive sums [R, C] -> values [R, M]
 
 
@@ -94,22 +95,39 @@ def delete_group_jackknife(
     unit: what the sums are of; anything but documents is refused.
     """
     refuse_tokens(unit)
-    strata = np.zeros(len(sums_GC), np.int64) if strata is None else strata
     total = sums_GC.sum(axis=0, keepdims=True)
-    plug_in = statistic(total)[0]
     left_out = statistic(total - sums_GC)
+    if not has_spread(len(sums_GC), strata):
+        raise ValueError(ONE_DOCUMENT)
+    return left_out_interval(statistic(total)[0], left_out, level, strata)
+
+
+def has_spread(n_groups: int, strata: Int | None = None) -> bool:
+    """Whether some stratum has two groups."""
+    sizes = np.array([n_groups]) if strata is None else np.unique(strata, return_counts=True)[1]
+    return bool((sizes > 1).any())
+
+
+def left_out_interval(plug_in: Float, left_out_G: Float, level: float = 0.95, strata: Int | None = None) -> Interval:
+    """value = plug-in - sum_h (G_h - 1)(mean_h - plug-in), SE^2 = sum_h (G_h - 1)/G_h sum (left-out - mean_h)^2, ends +- t SE.
+
+    Jackknife from values without each group [G, M...] (metrics specification 4.2), on sum_h (G_h - 1) degrees of freedom. strata [G]: one
+    if None; a stratum of one group adds nothing. Without a stratum of two the plug-in stays, its error and ends NaN.
+    """
+    plug_in = np.asarray(plug_in, np.float64)
+    stratum = np.zeros(len(left_out_G), np.int64) if strata is None else strata
     bias, variance, df = np.zeros_like(plug_in), np.zeros_like(plug_in), 0
-    for stratum in np.unique(strata):
-        values = left_out[strata == stratum]
+    for one in np.unique(stratum):
+        values = left_out_G[stratum == one]
         if len(values) < 2:
             continue
         mean = values.mean(axis=0)
-        bias += (len(values) - 1) * (mean - plug_in)
-        variance += (len(values) - 1) / len(values) * ((values - mean) ** 2).sum(axis=0)
+        bias = bias + (len(values) - 1) * (mean - plug_in)
+        variance = variance + (len(values) - 1) / len(values) * ((values - mean) ** 2).sum(axis=0)
         df += len(values) - 1
     if df == 0:
-        raise ValueError("one document: no spread between documents; collect at least two")
-    value, se = plug_in - bias, np.sqrt(variance)
+        return Interval(plug_in, plug_in, *(np.full_like(plug_in, np.nan) for _ in range(3)))
+    value, se = np.asarray(plug_in - bias), np.sqrt(variance)
     half = t_quantile(level, df) * se
     return Interval(value, plug_in, se, value - half, value + half)
 

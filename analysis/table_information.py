@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from analysis.arithmetic import LN2, Float
 from analysis.kernels import Int
-from analysis.resampling import Interval, t_quantile
+from analysis.resampling import Interval
+from analysis.resampling import left_out_interval as left_out_interval
 
 LOG_TABLE = 2**16  # counts below are read from a table, larger ones computed
 MOST_BITS = 40
@@ -70,22 +71,6 @@ def information_of_parts(parts: Int, log: FixedLog) -> Float:
     n = parts[..., 1].astype(np.float64)
     value = np.divide(np.maximum(parts[..., 0], 0) / 2.0**log.bits, n, out=np.full(n.shape, np.nan), where=n > 0)
     return np.asarray(value, np.float64)
-
-
-def left_out_interval(plug_in: Float, left_out_G: Float, level: float = 0.95) -> Interval:
-    """Delete-group jackknife from values already left out (metrics specification 4.2): G theta - (G - 1) mean, Student interval.
-
-    plug_in [M...], left_out_G [G, M...]. NaN throughout with fewer than two groups: no spread between documents.
-    """
-    n_groups = len(left_out_G)
-    plug_in = np.asarray(plug_in, np.float64)
-    if n_groups < 2:
-        return Interval(plug_in, plug_in, *(np.full_like(plug_in, np.nan) for _ in range(3)))
-    mean = left_out_G.mean(axis=0)
-    value = n_groups * plug_in - (n_groups - 1) * mean
-    se = np.sqrt((n_groups - 1) / n_groups * ((left_out_G - mean) ** 2).sum(axis=0))
-    half = t_quantile(level, n_groups - 1) * se
-    return Interval(value, plug_in, se, value - half, value + half)
 
 
 def moved_to(interval: Interval, plug_in: Float) -> Interval:

@@ -15,14 +15,9 @@ from analysis.estimation import Groups, Value, interval_estimates
 from analysis.gates import ONE_DOCUMENT, gated
 from analysis.kernels import Float
 from analysis.registry import find
-from analysis.resampling import Interval, refuse_tokens, t_quantile
+from analysis.resampling import Interval, left_out_interval, refuse_tokens
 
 METHOD = "two-sample group jackknife"
-
-
-def degrees_of_freedom(n_groups_A: int, n_groups_B: int) -> int:
-    """(G_A - 1) + (G_B - 1): of the Student quantile in a two-sample interval."""
-    return n_groups_A - 1 + n_groups_B - 1
 
 
 def two_sample_interval(plug_in: Float, left_out_A: Float, left_out_B: Float, *, level: float = 0.95) -> Interval:
@@ -33,14 +28,8 @@ def two_sample_interval(plug_in: Float, left_out_A: Float, left_out_B: Float, *,
     """
     if min(len(left_out_A), len(left_out_B)) < 2:
         raise ValueError("one document: a sample of one document has no spread; collect at least two in each domain")
-    bias, variance = np.zeros_like(plug_in, np.float64), np.zeros_like(plug_in, np.float64)
-    for left_out in (left_out_A, left_out_B):
-        n, mean = len(left_out), left_out.mean(axis=0)
-        bias = bias + (n - 1) * (mean - plug_in)
-        variance = variance + (n - 1) / n * ((left_out - mean) ** 2).sum(axis=0)
-    value, se = np.asarray(plug_in - bias), np.sqrt(variance)
-    half = t_quantile(level, degrees_of_freedom(len(left_out_A), len(left_out_B))) * se
-    return Interval(value, np.asarray(plug_in, np.float64), se, value - half, value + half)
+    sample = np.repeat([0, 1], [len(left_out_A), len(left_out_B)])
+    return left_out_interval(plug_in, np.concatenate([left_out_A, left_out_B]), level, sample)
 
 
 def two_sample_jackknife(a: Groups, b: Groups, value: Value, *, level: float = 0.95, at_once: int = 2**24) -> Interval:
