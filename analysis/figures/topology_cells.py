@@ -14,6 +14,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap, Normalize, PowerNorm
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
@@ -27,7 +28,7 @@ from analysis.figures.words import number
 
 AMOUNT, SIGNED, ENTROPY = "YlGnBu", "RdBu", "Oranges"
 CHARACTER_IN = 0.066  # width of a character of a tick label
-TEXT_UP_TO, INTERVAL_UP_TO, DOTS_UP_TO = 8, 6, 48  # cells a side that hold a number, an interval, a dot
+TEXT_UP_TO, INTERVAL_UP_TO, HATCH_UP_TO, DOTS_UP_TO = 8, 6, 16, 48  # cells a side that hold a number, an interval, a hatch, a dot
 STEPS = (1, 2, 4, 5, 8, 10, 16, 20, 25, 32, 50, 64, 100, 128, 200, 256, 500, 512, 1_000)
 
 
@@ -117,8 +118,13 @@ def _inches(axes: Axes) -> tuple[float, float]:
 
 
 def hatch(axes: Axes, cells: Flags) -> None:
-    """Hatch the given cells."""
+    """Hatch the given cells; where cells are small one stroke through each, for lines of a hatch would miss some of them."""
     if not cells.any():
+        return
+    if max(cells.shape) > HATCH_UP_TO:
+        row, column = np.nonzero(cells)
+        strokes = np.stack([np.column_stack([column - 0.5, row + 0.5]), np.column_stack([column + 0.5, row - 0.5])], axis=1)
+        axes.add_collection(LineCollection(strokes.tolist(), colors=INK, linewidths=0.5, alpha=0.7, zorder=3, label="_gated"), autolim=False)
         return
     edges = [np.arange(n + 1) - 0.5 for n in (cells.shape[1], cells.shape[0])]
     mesh = axes.pcolor(*edges, np.ma.masked_where(~cells, np.ones(cells.shape)), facecolor="none", edgecolor=INK, linewidth=0, hatch=HATCH)

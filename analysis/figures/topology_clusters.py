@@ -288,7 +288,8 @@ def _network(axes: Axes, shown: ExpertNetwork, at: dict[int, tuple[float, float]
     colours = [cluster_colour(-1 if shown.labels is None else shown.labels[n]) for n in nodes]
     axes.scatter([at[n][0] for n in nodes], [at[n][1] for n in nodes], s=area.tolist(), c=colours, edgecolors="white", linewidths=0.6, zorder=3)
     for n in nodes:
-        axes.text(*at[n], str(n), ha="center", va="center", fontsize=6.5 if len(nodes) <= 40 else 4.6, color="white", fontweight="bold", zorder=4)
+        size = 6.5 if len(nodes) <= 40 else 4.6 if n < 100 else 3.9
+        axes.text(*at[n], str(n), ha="center", va="center", fontsize=size, color="white", fontweight="bold", zorder=4)
     axes.set_aspect("equal")
     axes.margins(0.04)
     axes.set_axis_off()

@@ -27,7 +27,8 @@ def paper_information(layers: CrossLayer, domains: Transfer) -> Figure:
     letter(left, "a", "Between layers")
     letter(right, "b", "Transferred between domains")
     legend_above(figure, cell_keys([cells, transfer]))
-    note(figure, "a, diagonal: entropy of the layer itself. b, framed diagonal: information of the domain itself, the ceiling of its column; "
+    over = f"b: {domains.over}; framed" if domains.over else "b, framed"
+    note(figure, f"a, diagonal: entropy of the layer itself. {over} diagonal: information of the domain itself, the ceiling of its column; "
                  "red: the source's transition table misleads.")
     return figure
 

@@ -46,8 +46,9 @@ def transfer_panel(axes: Axes, shown: Transfer, *, intervals: bool = True) -> Gr
     with np.errstate(invalid="ignore"):
         around_zero = (marks.low <= 0) & (marks.high >= 0) & marks.defined
     label = f"{100 * marks.level:g}% interval holds 0"
-    grid = Grid(marks, shown.names, shown.names, "source domain A", "target domain B", f"T(A \u2192 B) (bits), {shown.over}",
-                signed=True, dots=around_zero, dot_label=label, intervals=intervals)
+    quantity = "T(A \u2192 B) (bits)" + (f", {shown.over}" if intervals and shown.over else "")
+    grid = Grid(marks, shown.names, shown.names, "source domain A", "target domain B", quantity, signed=True,
+                dots=around_zero, dot_label=label, intervals=intervals)
     image = paint(axes, grid)
     if image is not None:
         outline(axes, range(len(marks.value)))

@@ -85,6 +85,15 @@ def test_cells_mask_undefined_and_hatch_gated():
     assert labels(cell_keys([grid([[DEFINED, GATED], [UNDEFINED, 0.25]])])) == ["undefined", "gated: no verdict rests on it"]
 
 
+def test_small_gated_cells_bear_a_stroke_each():
+    cells = np.full((30, 30), 1.0, object)
+    cells[3, 7] = cells[20, 20] = GATED
+    axes = Figure().subplots()
+    paint(axes, grid(cells))
+    strokes = next(c for c in axes.collections if c.get_label() == "_gated").get_segments()
+    assert [segment.mean(axis=0).tolist() for segment in strokes] == [[7.0, 3.0], [20.0, 20.0]]
+
+
 def test_signed_cells_diverge_about_zero_and_infinite_ones_point_the_bar():
     shown = grid(np.array([[-np.inf, 0.5], [-2.0, np.nan]]), signed=True)
     assert colour_limits(shown) == (-2.0, 2.0)
