@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from analysis.estimate import Estimate
@@ -73,8 +73,3 @@ class Row:
             "n_active": self.n_active, "unit": one.unit, "value": one.value, "low": one.low, "high": one.high, "plug_in": one.plug_in,
             "seed_value": self.seed_value, "null": one.null, "null_low": one.null_low, "null_high": one.null_high, "p": one.p, "se": one.se,
             "level": one.level, "method": one.method, "status": self.status, "reason": self.reason}
-
-
-def fields_of(row: Row) -> dict[str, Any]:
-    """Every field as it is, for tests that compare rows."""
-    return asdict(row)

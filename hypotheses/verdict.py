@@ -1,4 +1,4 @@
-"""The algebra of verdicts: an interval against a bound, AND, OR, and equivalence (metrics spec section 6)."""
+"""The algebra of verdicts: an interval against a bound, AND and OR (metrics spec section 6); equivalence is in analysis.equivalence."""
 
 from __future__ import annotations
 
@@ -57,21 +57,6 @@ def _joined(outcomes: Iterable[Outcome], weights: Mapping[str, float] | None, *,
     if decisive in listed:
         return decisive
     return "inconclusive" if not listed or "inconclusive" in listed else otherwise
-
-
-def equivalence(low: float, high: float, margin: float) -> Outcome:
-    """TOST: is the difference within +-margin? `low` and `high` are its 90 % interval, for tests at 5 % each side.
-
-    Supported iff the interval lies strictly inside (-margin, margin); refuted iff it lies wholly outside; else inconclusive.
-    A difference that is merely not significant is therefore never evidence of equality. Source: metrics spec section 6.
-    """
-    if not margin > 0:
-        raise ValueError(f"equivalence margin must be above 0, not {margin}; register it before the data are seen")
-    if not low <= high:
-        raise ValueError(f"interval from {low} to {high} is not an interval")
-    if -margin < low and high < margin:
-        return "supported"
-    return "refuted" if low >= margin or high <= -margin else "inconclusive"
 
 
 def documents_to_settle(n_documents: int, detectable: float, distance: float) -> int | None:

@@ -15,7 +15,6 @@ from hypotheses.verdict import (
     all_of,
     any_of,
     documents_to_settle,
-    equivalence,
     interval_outcome,
     is_upper,
 )
@@ -106,20 +105,6 @@ def test_a_better_criterion_never_worsens_the_whole(outcomes, index, better):
 def test_weighted_scores_are_refused(join):
     with pytest.raises(WeightedScoreError, match="refused"):
         join(["supported", "refuted"], weights={"rho": 0.9, "share": 0.1})
-
-
-@pytest.mark.parametrize(("low", "high", "expected"), [
-    (-0.01, 0.02, "supported"), (-0.05, 0.02, "inconclusive"),  # touching the margin is not inside
-    (-0.2, 0.2, "inconclusive"),  # not significant, and no evidence of equality
-    (0.06, 0.09, "refuted"), (-0.09, -0.05, "refuted"), (0.01, 0.02, "supported")])  # significantly above 0, yet equivalent
-def test_equivalence_needs_the_interval_inside_the_margin(low, high, expected):
-    assert equivalence(low, high, 0.05) == expected
-
-
-@pytest.mark.parametrize(("low", "high", "margin"), [(0, 0.1, 0.0), (0, 0.1, -1), (0.1, 0, 1), (0, 0.1, math.nan)])
-def test_equivalence_refuses_a_margin_or_interval_that_is_none(low, high, margin):
-    with pytest.raises(ValueError):
-        equivalence(low, high, margin)
 
 
 def test_documents_needed_is_the_reference(reference):
