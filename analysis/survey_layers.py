@@ -81,7 +81,8 @@ def routed(part: Planes, trace: RoutingTrace, seed: int) -> RoutedDocuments:
 
 def _excess(trace: RoutingTrace, loads: Loads, plan: SurveyPlan, pairs: tuple[tuple[int, int], ...]) -> Iterator[Row]:
     held = planes(trace, plan.split, salt=plan.salt)
-    null = shifted_information(routed(held, trace, plan.seed), pairs, ShiftPlan(plan.n_shifts, plan.seed, level=plan.level, threads=plan.threads))
+    shifts = ShiftPlan(plan.n_shifts, plan.seed, level=plan.level, threads=plan.threads, p_values=True)
+    null = shifted_information(routed(held, trace, plan.seed), pairs, shifts)
     for pair, one in zip(pairs, null.estimates()):
         a, b = (loads.layers[place] for place in pair)
         joint = joint_counts(held.first[pair[0]], held.first[pair[1]], a.n_experts, b.n_experts)

@@ -67,7 +67,7 @@ def _edges(counts: TopologyCounts) -> list[Edges]:
     n_rows, n_cells = len(first[0]), sum(x * y for x, y in sizes)
     n_draws = int(max(min(settings.n_edge_shifts, EDGE_WORK // max(n_rows * len(sizes), 1), NULL_CELLS // n_cells), FEWEST_SHIFTS))
     backend = choose_backend(n_rows * n_draws * len(sizes), 0 if numba_loaded() else COMPILED_FROM)
-    sources = shift_sources(kept, settings.seed + 1, backend)
+    sources = shift_sources(kept, settings.seed + 1, backend, whole=True)
     null = [np.empty((n_draws, *size), np.float32) for size in sizes]
 
     def phi(place: int, moved: dict[int, np.ndarray]) -> Float:

@@ -81,7 +81,7 @@ def _share(counts: TopologyCounts) -> Estimate:
 
 def _excess(counts: TopologyCounts, pairs: tuple[tuple[int, int], ...], n_draws: int, n_interval: int) -> ShiftNull:
     settings = counts.settings
-    plan = ShiftPlan(n_draws, settings.seed, n_interval, level=settings.level, threads=settings.threads)
+    plan = ShiftPlan(n_draws, settings.seed, n_interval, level=settings.level, threads=settings.threads, p_values=pairs == counts.adjacent)
     return shifted_information(counts.routed, pairs, plan)
 
 

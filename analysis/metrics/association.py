@@ -249,10 +249,14 @@ def association_null(documents: DomainDocuments, rng: np.random.Generator, *, n_
 
 
 def standardised(null: LabelNull) -> tuple[Float, Float]:
-    """Observed [M] and null [B, M] less the null's mean, over its standard deviation: one scale for layers of different E. NaN where constant."""
+    """Observed [M] and null [B, M] less their common mean, over their standard deviation: one scale for layers of different E. NaN where constant.
+
+    The observed value is among those that mean and deviation are of, as in each permutation that could have been the observed one.
+    """
     if null.null is None:
         raise ValueError("the null was not kept; ask for it with keep=True")
-    mean, sd = null.null.mean(axis=0), null.null.std(axis=0)
+    together = np.vstack([null.observed, null.null])
+    mean, sd = together.mean(axis=0), together.std(axis=0)
     return divide(null.observed - mean, sd), divide(null.null - mean, sd)
 
 

@@ -50,19 +50,19 @@ def evidence(context: Context, trace: RoutingTrace) -> TopologyEvidence:
     corpus = context.read_json("corpus/manifest.json")
     domains = tuple(corpus.get("documents", {})) + tuple(corpus.get("empty_domains", ()))
     topics = {one.id: one.topic for one in context.corpus.documents if one.topic is not None} if own else {}
-    return TopologyEvidence(trace, settings(context), domains, _predicted(context) if own else None,
+    return TopologyEvidence(trace, settings(context, judged_only=not own), domains, _predicted(context) if own else None,
                             tuple(context.experiment.topology.pairs), topics=topics)
 
 
-def settings(context: Context) -> TopologySettings:
-    """The declared knobs, as the evaluation takes them."""
+def settings(context: Context, *, judged_only: bool = False) -> TopologySettings:
+    """The declared knobs, as the evaluation takes them; judged_only: what no criterion rests on is left out."""
     from hypotheses.topology_evidence import TopologySettings
 
     declared, experiment = context.experiment.topology, context.experiment
     return TopologySettings(
         seed=experiment.seed, level=experiment.uncertainty.level, n_shifts=declared.n_shifts, n_map_shifts=declared.n_map_shifts,
         n_decomposition=declared.n_decomposition, n_edge_shifts=declared.n_edge_shifts, n_null_clusters=declared.n_null_clusters,
-        lags=declared.lags, edge_cut=declared.edge_cut, max_rows=declared.max_rows, threads=THREADS,
+        lags=declared.lags, edge_cut=declared.edge_cut, max_rows=declared.max_rows, threads=THREADS, judged_only=judged_only,
         smoothing=None if isinstance(declared.smoothing, str) else declared.smoothing,
         n_clusters=None if isinstance(declared.n_clusters, str) else declared.n_clusters)
 

@@ -8,7 +8,7 @@ import hypotheses
 from experiments import claims, evaluation_files
 from experiments.evaluation_files import plain
 from experiments.stages.context import Context
-from hypotheses.judge import CONTROL_EXPECTS
+from hypotheses.judge import expected_words
 from tracking.atomic import write_json
 
 
@@ -28,6 +28,6 @@ def run(context: Context) -> dict[str, Any]:
             with context.progress.stage(f"control {kind}"):
                 evaluation = hypotheses.evaluator(name)(claim.evidence(context, trace))
             evaluation_files.save(evaluation, context.directory / "controls" / kind / name)
-        remarks[name] = plain({**planted, "expected": dict(CONTROL_EXPECTS)})
+        remarks[name] = plain({**planted, "expected": {kind: expected_words(hypotheses.find(name), kind) for kind in hypotheses.find(name).controls}})
     write_json(context.directory / "controls" / "controls.json", remarks)
     return {name: {"planted": one.get("planted"), "unreachable": one.get("unreachable")} for name, one in remarks.items()}

@@ -143,7 +143,7 @@ def test_size_is_nominal_on_sticky_topics_where_shuffles_fail():
     for run in range(200):
         rng = np.random.default_rng([run, 7])
         given = documents(rng, sticky_topics(rng), (8, 8), np.full(40, 64))
-        rejected += shifted_information(given, [[0, 1]], ShiftPlan(99, run, backend="numba")).p[0] <= 0.05
+        rejected += shifted_information(given, [[0, 1]], ShiftPlan(99, run, backend="numba", p_values=True)).p[0] <= 0.05
         if run < 40:
             null = shuffled_information(given, [[0, 1]], ShufflePlan(("document",), 99, run, backend="numba"))
             within += null.p[0] <= 0.05
@@ -164,7 +164,7 @@ def test_independent_layers_with_topics_have_no_excess_and_coupled_ones_do():
     assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(60) and covered >= 52
     rng = np.random.default_rng(9)
     given = documents(rng, sticky_topics(rng, coupling=0.3), (8, 8), np.full(40, 64), group=np.arange(40) % 20)
-    strong = shifted_information(given, [[0, 1]], ShiftPlan(99, backend="numba"))
+    strong = shifted_information(given, [[0, 1]], ShiftPlan(99, backend="numba", p_values=True))
     one = strong.estimates()[0]
     assert one.low > 0 and one.p == 0.01 and strong.z[0] > 5 and one.null_low <= one.null <= one.null_high < strong.observed[0]
 
@@ -176,14 +176,14 @@ def test_a_trend_of_positions_counts_as_coupling_until_bands_are_compared():
     band = np.searchsorted([0, 1, 4, 16, 64], position, side="right") - 1
     layers = [np.where(rng.random(len(band)) < 0.8, band, rng.integers(0, 5, len(band))) for _ in range(2)]
     given = documents(rng, layers, (5, 5), lengths)
-    assert shifted_information(given, [[0, 1]], ShiftPlan(99)).p[0] == 0.01
-    assert shifted_information(given, [[0, 1]], ShiftPlan(99, bands=True, drop_first=4)).p[0] > 0.05
+    assert shifted_information(given, [[0, 1]], ShiftPlan(99, p_values=True)).p[0] == 0.01
+    assert shifted_information(given, [[0, 1]], ShiftPlan(99, bands=True, drop_first=4, p_values=True)).p[0] > 0.05
 
 
 def test_one_expert_has_no_information_and_no_excess():
     rng = np.random.default_rng(0)
     given = documents(rng, [np.zeros(320, int), rng.integers(0, 3, 320)], (1, 3), np.full(10, 32), group=np.arange(10))
-    made = shifted_information(given, [[0, 1]], ShiftPlan(99))
+    made = shifted_information(given, [[0, 1]], ShiftPlan(99, p_values=True))
     assert made.observed[0] == 0 and (made.null == 0).all() and made.p[0] == 1 and np.isnan(made.z[0]) and made.interval.se[0] == 0
 
 
@@ -191,7 +191,7 @@ def test_one_expert_has_no_information_and_no_excess():
 def test_no_eligible_document_is_undefined(backend):
     rng = np.random.default_rng(0)
     given = documents(rng, [rng.integers(0, 3, 21), rng.integers(0, 3, 21)], (3, 3), np.full(3, 7), group=np.arange(3))
-    made = shifted_information(given, [[0, 1]], ShiftPlan(99, backend=backend))
+    made = shifted_information(given, [[0, 1]], ShiftPlan(99, backend=backend, p_values=True))
     assert np.isnan(made.observed[0]) and made.left_out == 1 and made.n_documents == 0 and np.isnan(made.p[0])
     one = made.estimates()[0]
     assert one.value is None and one.reason.startswith("no_data")
@@ -207,8 +207,10 @@ def test_one_document_has_an_excess_and_no_interval():
 
 def test_a_map_of_all_pairs_has_no_p_values():
     given = ragged(np.random.default_rng(0))
+    with pytest.raises(ValueError, match="p_values=True"):
+        _ = shifted_information(given, PAIRS, ShiftPlan(99)).p
     with pytest.raises(ValueError, match="999"):
-        _ = shifted_information(given, PAIRS, ShiftPlan(50)).p
+        _ = shifted_information(given, PAIRS, ShiftPlan(50, p_values=True)).p
 
 
 @pytest.mark.parametrize("layers, experts, words", [
@@ -263,3 +265,11 @@ def test_rows_of_a_group_are_together():
     order, bounds = group_rows(given)
     groups = np.repeat(given.group, given.lengths)[order]
     assert (np.diff(groups) >= 0).all() and bounds[-1] == len(order) and len(bounds) == 5
+
+
+def test_shifts_behind_a_p_value_are_the_whole_group():
+    """Documents of 8 tokens: every shift from 0 to 7 comes up alike; the excess keeps 2 to 6."""
+    lengths, keys = np.full(40_000, 8), keys_of(40_000)
+    whole, kept = np.bincount(draw_shifts(lengths, keys, 1, whole=True), minlength=9), np.bincount(draw_shifts(lengths, keys, 1), minlength=9)
+    assert whole[8] == 0 and abs(whole[:8] - 5000).max() < 5 * np.sqrt(5000)
+    assert (kept[[0, 1, 7, 8]] == 0).all() and abs(kept[2:7] - 8000).max() < 5 * np.sqrt(8000)
