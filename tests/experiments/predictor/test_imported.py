@@ -213,7 +213,7 @@ def test_no_file_and_a_folder(planes: Planes, tmp_path: Path) -> None:
 
 
 @given(noise=st.binary(max_size=300), ending=st.sampled_from(["csv", "jsonl", "parquet"]), place=st.integers(0, 3000), byte=st.integers(0, 255))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_do_anything_but_read_or_refuse(noise: bytes, ending: str, place: int, byte: int, planes: Planes, predictions: Predictions,
                                                  tmp_path: Path) -> None:
     path = written(tmp_path / f"made.{ending}", rows_of(predictions, planes))
@@ -227,6 +227,20 @@ def test_no_bytes_do_anything_but_read_or_refuse(noise: bytes, ending: str, plac
             assert str(path) in str(error)
         else:
             assert all(ids is None or (ids < layer.n_experts).all() for ids, layer in zip(found.sets, planes.layers))
+
+
+def test_no_damaged_footer_ends_the_process(planes: Planes, predictions: Predictions, tmp_path: Path) -> None:
+    path = written(tmp_path / "made.parquet", rows_of(predictions, planes))
+    good = path.read_bytes()
+    footer = len(good) - 8 - int.from_bytes(good[-8:-4], "little")
+    refused = 0
+    for place in range(footer, len(good)):
+        path.write_bytes(good[:place] + b"\0" + good[place + 1:])
+        try:
+            read_predictions(path, planes, TRACE.documents)
+        except ImportedError:
+            refused += 1
+    assert refused > 50
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
