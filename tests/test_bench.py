@@ -14,7 +14,7 @@ import pytest
 from tests.bench import __main__ as bench
 from tests.bench import report, type_statistics
 from tests.bench.evaluation import STREAMED
-from tests.bench.measure import Rival, Workload, compare
+from tests.bench.measure import YARD_TOKENS, Rival, Workload, compare
 from tests.bench.rows import Sample, Sizes
 from tests.bench.stages import RATIO_GATES, TIME_GATES, Gate, gates, rivals_of_stages, stage_gates
 
@@ -83,10 +83,26 @@ def test_stages_add_up(measured: dict[str, Any]) -> None:
 def test_a_full_run_has_every_target() -> None:
     sizes = vars(bench.LONG)
     rows = [{"workload": workload, "rival": rival, "ratio": 1.0, "rate": 1e9} for workload, rival, _ in RATIO_GATES]
-    rows += [{"workload": workload, "rate": 1e9} for workload, _ in TIME_GATES]
-    measured = gates({"rows": rows, "sizes": sizes, "stages": [], "start": []})
-    assert len(measured) == len(RATIO_GATES) + len(TIME_GATES)
+    rows = [{"workload": workload, "rate": 4e8, "ours": {"wall_s": [2.0], "cpu_s": [1.0]}} for workload, _ in TIME_GATES] + rows
+    times = {"cpu_s": 0.1, "wall_s": 0.1, "yards": 2.0}
+    stages = [{"stage": "a", "name": "points", "threads": 1, "own": times, "whole": times}]
+    measured = gates({"rows": rows, "sizes": sizes, "stages": stages, "start": []})
+    assert len(measured) == 1 + len(RATIO_GATES) + len(TIME_GATES)
     assert not any(gate["met"] for gate in measured if gate["at_least"] and gate["bound"] > 1)
+    joint = next(gate for gate in measured if gate["gate"].startswith("Mixtral-like"))
+    assert joint["measured"] == pytest.approx(1.25)  # CPU, not wall
+    assert joint["bound"] == pytest.approx(max(0.8, 1.3 * 0.05 / (66 * YARD_TOKENS) * 1e9))
+
+
+@linux
+def test_an_earlier_run_is_written_again(measured: dict[str, Any], tmp_path: Path) -> None:
+    earlier, page = tmp_path / "earlier.json", tmp_path / "docs" / "benchmarks.md"
+    earlier.write_text(json.dumps(measured))
+    bench.main(["--read", str(earlier), "--markdown", str(page)])
+    assert page.read_text() == report.page(measured)
+    earlier.write_text(json.dumps(measured | {"form": bench.FORM - 1}))
+    with pytest.raises(ValueError, match="another form"):
+        bench.main(["--read", str(earlier)])
 
 
 def test_gates_are_met_at_their_bound() -> None:

@@ -149,16 +149,24 @@ def measure(sizes: Sizes, root: Path) -> dict[str, Any]:
     return found | {"gates": stages.gates(found)}
 
 
+def _measured(quick: bool) -> dict[str, Any]:
+    """As it will be read back."""
+    with tempfile.TemporaryDirectory(prefix="assay-bench-") as root:
+        found: dict[str, Any] = json.loads(json.dumps(measure(SHORT if quick else LONG, Path(root))))
+    return found
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, under two minutes")
     parser.add_argument("--out", type=Path, help="write everything measured as JSON")
     parser.add_argument("--markdown", type=Path, help="write the tables as a page")
     parser.add_argument("--against", type=Path, help="JSON of an earlier run, to show its ratios beside this one's")
+    parser.add_argument("--read", type=Path, help="JSON of an earlier run: measure nothing, write its tables")
     asked = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="assay-bench-") as root:
-        measured = measure(SHORT if asked.quick else LONG, Path(root))
-    measured = json.loads(json.dumps(measured))
+    measured = json.loads(asked.read.read_text()) if asked.read else _measured(asked.quick)
+    if measured["form"] != FORM:
+        raise ValueError(f"--read: {asked.read} is of another form of the bench; run it again")
     print(report.whole(measured))
     if asked.out:
         asked.out.write_text(json.dumps(measured, indent=1) + "\n")
