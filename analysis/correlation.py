@@ -57,7 +57,7 @@ def pearson_interval(r: float, n: int, *, level: float = 0.95) -> tuple[float, f
 
 
 def pearson_for_lower_bound(bound: float, n: int, *, level: float = 0.95) -> float:
-    """The r of n pairs whose Fisher interval begins at `bound`: tanh(atanh bound + z / sqrt(n - 3)); .970 for .8 and 7 pairs."""
+    """The r of n pairs whose Fisher interval begins at `bound`: tanh(atanh bound + z / sqrt(n - 3)); .9692 for .8 and 7 pairs."""
     if n < 4 or not abs(bound) < 1:
         raise ValueError(f"bound {bound} with {n} pairs: Fisher's interval needs |bound| < 1 and at least 4 pairs")
     return float(np.tanh(np.arctanh(bound) + normal_quantile(level) / (n - 3) ** 0.5))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.estimate import Estimate
-from analysis.gates import NO_DATA
+from analysis.gates import NO_DATA, few_per_domain, gated
 from analysis.kernels import Float, Int
 from analysis.registry import Metric, find
 from analysis.resampling import ONE_DOCUMENT, Interval, has_spread, left_out_interval, refuse_tokens, t_quantile
@@ -64,8 +64,8 @@ def estimates(name: str, groups: Groups, *, level: float = 0.95, value: Value | 
     """Jackknife Estimates of a registered metric, an object array of the metric's own shape [M...] (0-d for a scalar metric).
 
     value: the metric's function with options bound, where it has options. Where the metric is NaN the Estimate carries the
-    registered reason; with one document, or where a replicate is undefined, the plug-in stays without an interval. ValueError for any
-    unit but the document.
+    registered reason; with one document, or where a replicate is undefined, the plug-in stays without an interval. A stratum (domain) of
+    one document adds no spread: gated `one_document_per_domain`. ValueError for any unit but the document.
     """
     refuse_tokens(groups.unit)
     metric = find(name)
@@ -75,7 +75,12 @@ def estimates(name: str, groups: Groups, *, level: float = 0.95, value: Value | 
     else:
         plug_in = np.asarray(function(*groups.totals), np.float64)
         interval = Interval(plug_in, plug_in, *(np.full_like(plug_in, np.nan) for _ in range(3)))
-    return interval_estimates(metric, interval, groups.n_documents, "group jackknife", level=level)
+    found = interval_estimates(metric, interval, groups.n_documents, "group jackknife", level=level)
+    if groups.stratum is not None:
+        alone = few_per_domain(np.unique(groups.stratum, return_counts=True)[1].tolist(), floor=2)
+        for place, one in np.ndenumerate(found):
+            found[place] = one if one.value is None else gated(one, alone)
+    return found
 
 
 def document_weighted(name: str, tables_D: Sequence[NDArray[np.generic]], *, level: float = 0.95, value: Value | None = None) -> NDArray[Any]:

@@ -169,7 +169,7 @@ def modal_share_seed(types_VE: ArrayLike, k: int = 1) -> Float:
 
 
 @metric("modal_share_rarefied", unit="share of occurrences", bounds=(0.0, 1.0), undefined=f"fewer than {RAREFIED_TO} occurrences of the type",
-        source=SOURCE, takes=("types_VE",), additive=False, seed="routing consistency")
+        source=SOURCE, takes=("frequent_VE",), additive=False, estimator="two-way for means over types", seed="routing consistency")
 def modal_share_rarefied(types_VE: ArrayLike, size: int = RAREFIED_TO, seed: int = 0) -> Float:
     """Expected modal share of `size` occurrences drawn without replacement from each type: comparable across types, [1/E, 1].
 

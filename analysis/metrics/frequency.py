@@ -141,7 +141,7 @@ def freq_entropy_rho(counts_V: ArrayLike, entropy_V: ArrayLike, min_count: int =
 
 
 @metric("freq_entropy_rho_seed", unit="rho", bounds=(-1.0, 1.0), undefined="fewer than 3 types, or one side is constant", source="seed 003",
-        takes=("counts_V", "entropy_V"), additive=False, seed="Spearman rho", seed_form=True)
+        takes=("counts_V", "entropy_V"), additive=False, estimator="none: shown, never judged", seed="Spearman rho", seed_form=True)
 def freq_entropy_rho_seed(counts_V: ArrayLike, entropy_V: ArrayLike) -> float:
     """Seed 003's rho: Spearman of frequency and mean entropy over every type seen, [-1, 1].
 

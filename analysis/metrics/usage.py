@@ -170,7 +170,7 @@ def gini(counts_E: ArrayLike) -> Float:
     return divide(((2 * np.arange(1, experts + 1) - experts - 1) * n).sum(axis=-1), experts * n.sum(axis=-1))
 
 
-@_usage("usage_max_violation", "ratio", (0.0, lambda c: _experts(c) - 1))
+@_usage("usage_max_violation", "ratio", (0.0, lambda c: _experts(c) - 1), estimator="document bootstrap")
 def max_violation(counts_E: ArrayLike) -> Float:
     """Largest load over the mean load, less 1: max / mean - 1, [0, E - 1]."""
     return divide(largest(counts_E), mean(counts_E)) - 1

@@ -19,8 +19,9 @@ KINDS: dict[str, Callable[[Rng, tuple[int, ...]], Any]] = {
     "counts_DE": lambda rng, batch: 1 + rng.poisson(4.0, (*batch, 4, 6)),
     "folds_FDE": lambda rng, batch: 1 + rng.poisson(3.0, (*batch, 2, 4, 6)),
     "moments_SDE": lambda rng, batch: domain_moments(rng, batch),
-    "halves_FXY": lambda rng, batch: rng.poisson(2.0, (*batch, 2, 5, 6)),
+    "halves_FXY": lambda rng, batch: rng.poisson(2.0 + 60.0 * np.eye(5, 6), (*batch, 2, 5, 6)),  # halves that predict each other
     "types_VE": lambda rng, batch: rng.poisson(5.0, (*batch, 9, 6)),
+    "frequent_VE": lambda rng, batch: rng.poisson(20.0, (*batch, 9, 6)),
     "right": lambda rng, batch: rng.poisson(40.0, batch),
     "part": lambda rng, batch: rng.integers(0, 6, batch),
     "whole": lambda rng, batch: 6 + rng.poisson(3.0, batch),

@@ -36,6 +36,15 @@ def test_without_two_documents_in_a_stratum_the_plug_in_stays_without_interval(s
     assert found.value == found.plug_in is not None and found.low is None and found.method == "plug-in"
 
 
+def test_a_domain_of_one_document_adds_no_spread_and_is_gated():
+    stratum = np.array([0] * 11 + [1])
+    found = estimates("mi_first_choice", Groups((TABLES,), 12, stratum)).item()
+    assert found.low is not None and found.gate.startswith("one_document_per_domain")
+    assert estimates("mi_first_choice", Groups((TABLES,), 12, np.arange(12) % 2)).item().gate is None
+    none = estimates("mi_first_choice", Groups((0 * TABLES,), 12, stratum)).item()
+    assert none.value is None and none.gate is None
+
+
 def test_document_weighted_is_the_mean_of_document_values_and_token_weighted_is_not():
     below, n = np.array([1, 2, 30, 0, 0]), np.array([2, 8, 40, 10, 0])
     found = document_weighted("entropy_share_below", (below, n)).item()
