@@ -16,6 +16,7 @@ import numpy as np
 
 BLOCK_ROWS = 1024  # rows whose slots stay in the first cache together
 
+
 @numba.njit(nogil=True, cache=True)
 def first(x: Any, y: Any, bounds: Any, shift: Any, tables: Any) -> None:
     """tables[g, x[t] << shift | y[t]] += 1 for the rows bounds[g] <= t < bounds[g + 1]; streams [1, T]."""
@@ -23,6 +24,7 @@ def first(x: Any, y: Any, bounds: Any, shift: Any, tables: Any) -> None:
         table, a, b = tables[g], x[0, bounds[g] : bounds[g + 1]], y[0, bounds[g] : bounds[g + 1]]
         for t in range(len(a)):
             table[(np.uint32(a[t]) << shift) | np.uint32(b[t])] += np.uint32(1)
+
 
 @cache
 def topk(k_x: int, k_y: int) -> Callable[..., None]:
