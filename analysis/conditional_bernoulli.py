@@ -243,10 +243,10 @@ def set_law(p_E: ArrayLike, k: int) -> tuple[Int, Float]:
 
 def pair_counts(sets_TK: Int, n_experts: int, times_T: Int | None = None) -> Int:
     """Co-activation table [E, E] of sets of distinct experts, each counted times_T times: N_ij off the diagonal, n_i on it."""
-    out = np.zeros((n_experts, n_experts), np.int64)
-    for a in range(sets_TK.shape[1]):
-        for b in range(a, sets_TK.shape[1]):
-            cell = sets_TK[:, a] * n_experts + sets_TK[:, b]
+    out, sets = np.zeros((n_experts, n_experts), np.int64), np.asarray(sets_TK, np.int64)
+    for a in range(sets.shape[1]):
+        for b in range(a, sets.shape[1]):
+            cell = sets[:, a] * n_experts + sets[:, b]
             out += _tally(cell, times_T, n_experts * n_experts).reshape(n_experts, n_experts)
     return out + out.T - np.diag(np.diag(out))
 

@@ -110,7 +110,7 @@ def document_tables(documents: DomainDocuments, kind: str, layer: int = 0) -> tu
 
     kind: `counts_DE`, `folds_FDE` (documents of a domain dealt alternately) or `moments_SDE` (c, c^2, c M, 1).
     """
-    counts, domain = documents.layers[layer], documents.domain
+    counts, domain = documents.layers[layer].astype(np.int64, copy=False), documents.domain  # squares outgrow narrower types
     if kind == "counts_DE":
         return counts, domain, documents.n_domains
     if kind == "folds_FDE":

@@ -203,7 +203,7 @@ class TokenRows:
 
     def table(self, experts: Int | None = None) -> Int:
         """Selections [E, V], of these experts instead of the tokens' own where given."""
-        chosen = self.experts if experts is None else experts
+        chosen = np.asarray(self.experts if experts is None else experts, np.int64)
         n_experts, n_types = self.shape
         kept = (chosen >= 0) & ((self.type >= 0) & (self.type < n_types))[:, None]
         cell = (chosen * n_types + self.type[:, None])[kept]

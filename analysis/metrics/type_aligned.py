@@ -76,7 +76,7 @@ class TypeRouting:
     def totals(self) -> Float:
         """Selections [V, E] over all documents."""
         out = np.zeros(self.n_types * self.n_experts)
-        np.add.at(out, self.type * self.n_experts + self.expert, self.selections)
+        np.add.at(out, self.type.astype(np.int64) * self.n_experts + self.expert, self.selections)
         return out.reshape(self.n_types, self.n_experts)
 
 
@@ -141,7 +141,7 @@ def _cells(domain: TypeRouting, place: Int, n_kept: int) -> tuple[TypeCells, Int
     chosen = place[domain.type] >= 0
     column = place[domain.type[chosen]] * domain.n_experts + domain.expert[chosen]
     width = n_kept * domain.n_experts
-    keys, inverse = np.unique(domain.document[chosen] * width + column, return_inverse=True)
+    keys, inverse = np.unique(domain.document[chosen].astype(np.int64) * width + column, return_inverse=True)
     values = np.zeros(len(keys), np.int64)
     np.add.at(values, inverse, domain.selections[chosen])
     return TypeCells(keys // width, keys % width, (domain.n_documents, width)), values

@@ -154,3 +154,8 @@ def test_an_impossible_draw_says_so() -> None:
         sample_sets([1.0, 1.0, 1.0, 0.0], 2, 10, np.random.default_rng(0))
     with pytest.raises(ValueError, match="no set of k = 2"):
         set_law([1.0, 1.0, 1.0, 0.0], 2)
+
+
+def test_pairs_of_narrow_ids_are_those_of_64_bits() -> None:
+    sets = np.argsort(np.random.default_rng(8).random((40, 100)), axis=1)[:, :3]
+    assert (pair_counts(sets.astype(np.uint8), 100) == pair_counts(sets, 100)).all()

@@ -154,3 +154,13 @@ def test_an_undefined_estimate_names_the_reason_that_holds() -> None:
                        "no_data: a domain has no selections"]
     assert domain_estimates("domain_entropy", empty)[2].reason == "no_data: a domain has no selections"
     assert domain_estimates("log2_affinity", two)[2, 0].reason == "no selection in the domain"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32])
+def test_narrow_counts_are_those_of_64_bits(dtype: type) -> None:
+    rng = np.random.default_rng(4)
+    counts, domain = rng.poisson(60, (12, 3)), np.arange(12) % 3
+    wide, narrow = (DomainDocuments((one,), domain, 3) for one in (counts, counts.astype(dtype)))
+    for name in ("avg_variance", "mi_E_D", "V_squared", "specialisation_e"):
+        for a, b in zip(domain_estimates(name, wide).flat, domain_estimates(name, narrow).flat):
+            assert (a.value, a.low, a.high) == (b.value, b.low, b.high)

@@ -163,3 +163,12 @@ def test_the_jackknife_takes_the_chance_difference_of_sparse_profiles_back():
     divergence = estimates("diversity_jsd", Groups((tables,), 60))[()]
     assert divergence.value < divergence.plug_in / 4
     assert mutual_information_bits(tables.sum(axis=0)) == pytest.approx(found.plug_in)
+
+
+def test_tables_of_narrow_ids_are_those_of_64_bits():
+    rng = np.random.default_rng(9)
+    experts, types = np.argsort(rng.random((40, 100)), axis=1)[:, :3], rng.integers(0, 300, 40)
+    wide, narrow = (TokenRows(np.zeros(40, int), types, ids, (100, 300)) for ids in (experts, experts.astype(np.uint8)))
+    assert (wide.table() == narrow.table()).all()
+    keys_D = np.arange(1, dtype=np.uint64)
+    assert all((a == b).all() for a, b in zip(shuffled_tables(wide, keys_D, 3), shuffled_tables(narrow, keys_D, 3)))

@@ -129,3 +129,12 @@ def test_numbers_out_of_range_are_refused_before_they_count_for_another(column):
             TypeRouting(**fields, selections=np.ones(3, int), n_documents=3, n_types=3, n_experts=3, tokenizer="t")
     with pytest.raises(ValueError, match=f"{column}: 2 entries for 3"):
         TypeRouting(**fields | {column: np.array([0, 1])}, selections=np.ones(3, int), n_documents=3, n_types=3, n_experts=3, tokenizer="t")
+
+
+def test_narrow_numbers_are_those_of_64_bits():
+    rng = np.random.default_rng(6)
+    wide = routing(rng, rng.dirichlet(np.full(4, 0.3), 100), n_documents=4)
+    narrow = replace(wide, document=wide.document.astype(np.uint8), type=wide.type.astype(np.uint8), expert=wide.expert.astype(np.uint8))
+    assert (narrow.totals() == wide.totals()).all()
+    made = [type_aligned_estimate(one, one, seed=0, n_replicates=9, n_permutations=9, floor=1) for one in (wide, narrow)]
+    assert made[0] == made[1]
