@@ -19,12 +19,12 @@ from tests.references.memory_trace import MemoryTrace
 from .planted import KEPT, SMALL, metas, planted_trace
 
 HOSTILE = "../../etc/passwd\n\x1b[31m"
-SHORT = SMALL.model_copy(update={"epochs": 5})
+SHORT = SMALL.model_copy(update={"epochs": 3})
 
 
 @pytest.fixture(scope="module")
 def trace() -> MemoryTrace:
-    return planted_trace(n_documents=120, domains=("code", HOSTILE))
+    return planted_trace(n_documents=80, domains=("code", HOSTILE))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def found(sources: Sources, learnt: Mapping[tuple[str, str], Predictions], direc
 def test_every_table_counts_every_test_token_of_its_target(found: PredictorEvidence, trace: MemoryTrace) -> None:
     test = planes(trace, "test")
     domain = {row.document: row.domain for row in trace.documents}
-    assert found.layers == (1, 2) and found.n_documents == {"code": 30, HOSTILE: 30} and not found.missing
+    assert found.layers == (1, 2) and found.n_documents == {"code": 20, HOSTILE: 20} and not found.missing
     assert found.sources == found.targets == tuple(sorted(("code", HOSTILE)))
     assert set(found.baselines) == {"uniform", "modal", "token_type", "previous_layer", "ordered_pair"}
     for (_, _, target), scores in found.scores.items():
@@ -58,7 +58,7 @@ def test_every_table_counts_every_test_token_of_its_target(found: PredictorEvide
         for place, layer in enumerate(found.layers):
             joint, recall = scores.joint_LGPY[place], scores.recall_LG2[place]
             n_experts, k = test.layers[layer].n_experts, test.layers[layer].top_k
-            assert joint.shape == (30, n_experts, n_experts) and recall.shape == (30, 2)
+            assert joint.shape == (20, n_experts, n_experts) and recall.shape == (20, 2)
             assert np.array_equal(joint.sum(axis=(0, 1)), np.bincount(test.ids[layer][0][rows], minlength=n_experts))
             assert np.array_equal(recall[:, 1], k * joint.sum(axis=(1, 2)))
 
@@ -105,9 +105,9 @@ def test_predictors_compare_and_the_ablation_gains_less(found: PredictorEvidence
 
 
 def test_the_learning_curve_has_a_row_per_source_epoch_and_layer(found: PredictorEvidence) -> None:
-    assert {len(column) for column in found.learning.values()} == {2 * 5 * 3}
+    assert {len(column) for column in found.learning.values()} == {2 * 3 * 3}
     assert set(found.learning["layer"]) == {0, 1, 2} and set(found.learning["source"]) == {"code", HOSTILE}
-    assert found.learning["mi_bits"][14] > 1.5 and abs(found.learning["mi_bits"][12]) < 0.3  # the last epoch's third and first layer
+    assert found.learning["mi_bits"][8] > 1.5 and abs(found.learning["mi_bits"][6]) < 0.3  # the last epoch's third and first layer
 
 
 def test_it_goes_on_after_an_interruption_and_in_processes_of_their_own_with_the_same_bits(

@@ -213,7 +213,7 @@ def test_no_file_and_a_folder(planes: Planes, tmp_path: Path) -> None:
 
 
 @given(noise=st.binary(max_size=300), ending=st.sampled_from(["csv", "jsonl", "parquet"]), place=st.integers(0, 3000), byte=st.integers(0, 255))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_do_anything_but_read_or_refuse(noise: bytes, ending: str, place: int, byte: int, planes: Planes, predictions: Predictions,
                                                  tmp_path: Path) -> None:
     path = written(tmp_path / f"made.{ending}", rows_of(predictions, planes))
@@ -234,13 +234,13 @@ def test_no_damaged_footer_ends_the_process(planes: Planes, predictions: Predict
     good = path.read_bytes()
     footer = len(good) - 8 - int.from_bytes(good[-8:-4], "little")
     refused = 0
-    for place in range(footer, len(good)):
+    for place in range(footer, len(good), 2):
         path.write_bytes(good[:place] + b"\0" + good[place + 1:])
         try:
             read_predictions(path, planes, TRACE.documents)
         except ImportedError:
             refused += 1
-    assert refused > 50
+    assert refused > 25
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])

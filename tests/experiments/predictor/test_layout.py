@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.planes import Planes
@@ -15,6 +15,7 @@ def planes_of(lengths: list[int]) -> Planes:
     return Planes(metas(((4, 1),)), (np.zeros((1, n), np.uint8),), None, position, np.r_[0, np.cumsum(lengths)], np.arange(len(lengths)))
 
 
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=8), st.integers(1, 9), st.randoms())
 def test_every_row_once_in_order_and_no_block_holds_two_documents(lengths: list[int], size: int, shuffle: object) -> None:
     planes = planes_of(lengths)
@@ -28,6 +29,7 @@ def test_every_row_once_in_order_and_no_block_holds_two_documents(lengths: list[
         assert previous == (planes.position[block[0]] > 0)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=8), st.integers(1, 5), st.integers(0, 4))
 def test_batches_after_their_warm_blocks_are_the_whole(lengths: list[int], size: int, warm: int) -> None:
     blocks = lay_out(planes_of(lengths), range(len(lengths)), 4)
