@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from analysis.arithmetic import LN2, Float
 from analysis.kernels import Int
 from analysis.resampling import Interval
-from analysis.resampling import left_out_interval as left_out_interval
 
 LOG_TABLE = 2**16  # counts below are read from a table, larger ones computed
 MOST_BITS = 40
