@@ -15,7 +15,11 @@ from tracking.projection import Projection
 
 MODEL_NAME_LENGTH = 14  # of a run's name; about 20 characters are seen in the run table
 FAMILIES = {"freq": "frequency", "entropy": "entropy", "confidence": "entropy", "fastpath": "fastpath", "collision": "routing_consistency",
-            "consistency": "routing_consistency", "zipf": "frequency", "top": "frequency"}
+            "consistency": "routing_consistency", "zipf": "frequency", "top": "frequency",
+            "mi": "information", "u": "information", "transfer": "cross_domain", "type": "cross_domain", "jsd": "cross_domain",
+            "cross": "cross_domain", "coact": "clusters", "phi": "clusters", "predictor": "predictor", "top1": "predictor", "recall": "predictor",
+            "accuracy": "predictor", "ablation": "predictor", "random": "predictor", "retention": "predictor", "lag": "temporal",
+            "transition": "temporal"}
 JUDGED_FIRST = "criteria/met"
 
 

@@ -38,12 +38,16 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Head of a table column. digits: decimals shown; percent: shown as 100 times the value with a % sign."""
+    """Head of a table column. digits: decimals shown; percent: shown as 100 times the value with a % sign.
+
+    brief: of a reason such as "too_few_documents: 16 in ..." only the code is shown, of an undefined estimate only that it is; CSV has all.
+    """
 
     title: str
     kind: Kind = "text"
     digits: int = 3
     percent: bool = False
+    brief: bool = False
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,11 @@ def cell(value: Cell, column: Column) -> str:
     if value is None:
         return "\u2014"
     if isinstance(value, Estimate):
+        if column.brief and value.reason:
+            return "undefined"
         return estimate(value, column)
     if isinstance(value, str):
-        return value
+        return value.partition(": ")[0] if column.brief else value
     if isinstance(value, bool):
         return "yes" if value else "no"
     if column.percent:

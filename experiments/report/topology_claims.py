@@ -60,7 +60,8 @@ def _panel(view: View, one: CriterionFinding) -> ForestPanel:
         marks.append(ForestMark(SEED_LABEL, bare(seed), "seed"))
     below = criterion.below is not None or criterion.at_most is not None
     title = f"{_short(one)}: {bound_words(criterion)}   ({WORDS[one.outcome].lower()})"
-    return ForestPanel(title, criterion.unit, [_cut(mark) for mark in marks], criterion.bound, "below" if below else "above", is_share(criterion.unit))
+    return ForestPanel(title, criterion.unit, [_cut(mark) for mark in marks], criterion.bound, "below" if below else
+        "above", is_share(criterion.unit))
 
 
 def _cut(mark: ForestMark) -> ForestMark:
@@ -102,7 +103,8 @@ def overview_table(view: View) -> Table:
         judged = judged_of(view, claim)
         open_ones = [_short(one) for one in judged if one.outcome != "supported"]
         rows.append([claim.number, claim.title, WORDS[outcome_of(judged)] if judged else "Not judged", ", ".join(open_ones) or "none"])
-    return Table("claims", "The seed's four claims", [Column("claim", "number"), Column("words"), Column("outcome"), Column("criteria not supported")], rows,
+    return Table("claims", "The seed's four claims", [Column("claim", "number"), Column("words"), Column("outcome"), Column("criteria not "
+                                                                                                                            "supported")], rows,
                  "A claim is supported when all of its criteria are, refuted when one of them is, inconclusive otherwise.")
 
 
@@ -139,8 +141,10 @@ def seed_panel(view: View) -> Section:
         rows: list[list[Cell]] = [["met" if line["passed"] else "not met", line["text"]] for line in seed["lines"]]
         blocks.append(Table("seed_rule", "The seed's criteria on these data", [Column("outcome"), Column("criterion")], rows))
     blocks.append(Paragraph(
-        "How it differs: the seed compares uncorrected point values with its bounds. Its cross-domain MI has no value, so transferred information is read "
+        "How it differs: the seed compares uncorrected point values with its bounds. Its cross-domain MI has no value, so transferred "
+        "information is read "
         "in its place; its random predictor is a bar that any table passes; its r of MI against accuracy holds by construction. We compare whole "
-        "intervals over documents, subtract what the composition of documents brings, ask for more than the best baseline, and may answer that the data "
+        "intervals over documents, subtract what the composition of documents brings, ask for more than the best baseline, and may answer that "
+        "the data "
         "do not settle it.", "note"))
     return Section("seed-panel", "The seed's own verdict", blocks, "seed")

@@ -5,11 +5,13 @@ E expert, A expert in use.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from analysis.figures.topology_clusters import Coactivation, Dendrogram, ExpertNetwork, coactivation_map, expert_dendrogram, expert_network
 from experiments.report.blocks import Cell, Column, Picture, Table
-from experiments.report.topology_columns import Drawn, View, bare, not_drawn
+from experiments.report.topology_columns import Drawn, View, bare, in_full, not_drawn, reason_column
 
 EDGE_SHARE = 0.1  # of the pairs of experts drawn in the network: seed 000, 2.B asks for the top 10% of its edges
 SHOWN_PAIRS = 15
@@ -79,10 +81,12 @@ def network_picture(view: View) -> Drawn:
     known = upper[np.isfinite(upper)]
     if not len(known):
         return not_drawn("The network of experts", _reason(view))
-    cut = max(float(np.quantile(known, 1 - EDGE_SHARE)), 0.0)
+    n_edges = max(round(EDGE_SHARE * len(known)), len(set(labels) - {-1}), len(lift) // 2)
+    cut = max(math.floor(100 * float(np.sort(known)[-min(n_edges, len(known))])) / 100, 0.0)
     loads = np.diag(view.square("coactivation", "joint", view.shown, 0.0))
     return Picture("expert_network", expert_network(ExpertNetwork(lift, cut, np.nan_to_num(loads), labels)),
-                   f"Experts of {view.shown_words}. Edges: the tenth of pairs furthest above chance.", "Experts as nodes, co-activation as edges.")
+                   f"Experts of {view.shown_words}. Edges: the pairs furthest above chance, a tenth of all, more where experts are few.",
+                   "Experts as nodes, co-activation as edges.")
 
 
 def clarity_table(view: View) -> Table:
@@ -92,8 +96,8 @@ def clarity_table(view: View) -> Table:
          row["cophenetic"], int(row["n_draws"] or 0), row["chosen_on"], row["status"], row["reason"] or ""] for row in view.rows("cluster_clarity")]
     return Table("cluster_clarity", "Clusters of experts chosen together, against random sets with the same loads",
                  [Column("layer", "number"), Column("clusters", "number"), Column("silhouette", "number"),
-                  Column("95% of the null below", "number"), Column("p", "number"), Column("cophenetic correlation", "number"),
-                  Column("null draws", "number"), Column("found on"), Column("status"), Column("reason")], rows)
+                  Column("null 95%", "number"), Column("p", "number"), Column("cophenetic r", "number"),
+                  Column("null draws", "number"), Column("found on"), Column("status"), reason_column()], rows, in_full(rows))
 
 
 def consistency_table(view: View) -> Table:
@@ -106,11 +110,11 @@ def consistency_table(view: View) -> Table:
     for (source, target), layers in found.items():
         means = [_mean([row.get(name) for row in layers]) for name in names]
         reasons = sorted({str(row["reason"]) for row in layers if row.get("reason")})
-        rows.append([f"{source}, {target}", *means, "; ".join(reasons)])
-    titles = ("Mantel correlation", "split-half ceiling", "share of the ceiling", "share matched", "ARI", "AMI")
+        rows.append([f"{source}, {target}", *means, "; ".join(reasons)])  # the same reason at several layers once
+    titles = ("Mantel r", "ceiling", "of the ceiling", "matched", "ARI", "AMI")
     return Table("cluster_consistency", "Co-activation of one domain in another, mean over MoE layers where it is defined",
-                 [Column("domains"), *(Column(title, "number") for title in titles), Column("undefined at a layer because")], rows,
-                 "The ceiling is how well halves of one domain's own documents agree: no two domains can be expected to agree better.")
+                 [Column("domains"), *(Column(title, "number") for title in titles), Column("undefined at a layer because", brief=True)], rows,
+                 in_full(rows, "The ceiling is how well halves of one domain's own documents agree: no two domains can be expected to agree better."))
 
 
 def _mean(values: list[object]) -> float | None:
@@ -124,7 +128,8 @@ def pairs_table(view: View) -> Table:
     rows.sort(key=lambda row: -row["lift"])
     chosen = rows[:SHOWN_PAIRS] + rows[SHOWN_PAIRS:][-SHOWN_PAIRS:]
     return Table("coactivation_extremes", f"Pairs of experts furthest from chance, {view.shown_words}",
-                 [Column("expert", "number"), Column("expert'", "number"), Column("seed's form: P(both)", "number", 5), Column("by chance", "number", 5),
+                 [Column("expert", "number"), Column("expert'", "number"), Column("P(both): seed", "number", 5), Column("by chance",
+                  "number", 5),
                   Column("log2 lift (bits)", "number"), Column("Jaccard index", "number")],
                  [[row["i"], row["j"], row["joint"], row["null"], row["lift"], row["jaccard"]] for row in chosen],
                  "" if chosen else f"No pair: {_reason(view)}.")

@@ -1,4 +1,4 @@
-"""The tables of a topology evaluation as rows, rows as estimates, and what every part of the report asks of the run: layers, domains, the layer shown.
+"""The tables of a topology evaluation as rows, rows as estimates, and what the parts of its report ask of a run: layers, domains, layer shown.
 
 L MoE layer, E expert, D domain.
 """
@@ -20,6 +20,7 @@ from experiments.report.content import ReportContent
 
 Row = Mapping[str, Any]
 NOT_RECORDED = "not recorded in this evaluation"
+MOST_REASONS = 6
 TEX_ROWS = 60  # rows of a long table that fit a printed page; its CSV holds all
 
 
@@ -66,6 +67,34 @@ def mean_over(estimates: Sequence[Estimate]) -> Estimate:
 def not_drawn(what: str, reason: str | None) -> Paragraph:
     """In place of a figure: why it is not there."""
     return Paragraph(f"{what} is not drawn: {reason or NOT_RECORDED}.", "note")
+
+
+def number_column(title: str) -> Column:
+    """An estimate with its interval; that there is none, where there is none."""
+    return Column(title, "estimate", brief=True)
+
+
+def reason_column(title: str = "reason") -> Column:
+    """The code of a reason."""
+    return Column(title, brief=True)
+
+
+def why(one: Estimate) -> str:
+    """Why an estimate is undefined or gated; empty where neither."""
+    return one.reason or one.gate or ""
+
+
+def in_full(rows: Sequence[Sequence[Cell]], note: str = "") -> str:
+    """A note with every reason of the rows' cells in full, once, after what the note says anyway."""
+    found: dict[str, int] = {}
+    for row in rows:
+        reasons = {one.reason for one in row if isinstance(one, Estimate)} | {one for one in row[-1:] if isinstance(one, str) and ": " in one}
+        for reason in reasons:
+            if reason is not None:
+                found[reason] = found.get(reason, 0) + 1
+    said = [f"{reason} ({n} rows)" if n > 1 else reason for reason, n in list(found.items())[:MOST_REASONS]]
+    more = f"; {len(found) - MOST_REASONS} further ones are in the CSV" if len(found) > MOST_REASONS else ""
+    return " ".join(part for part in (note, f"Reasons in full: {'; '.join(said)}{more}." if said else "") if part)
 
 
 Drawn = Picture | Paragraph
@@ -117,9 +146,7 @@ class View:
     @property
     def shown_words(self) -> str:
         """The layer shown, in words."""
-        if self.n_layers == 1:
-            return "the only MoE layer"
-        return f"MoE layer {self.shown}, the middle one of {self.n_layers}; the tables hold every layer"
+        return "the only MoE layer" if self.n_layers == 1 else f"MoE layer {self.shown}, the middle one of {self.n_layers}"
 
     def square(self, table: str, value: str, layer: int, fill: float = float("nan")) -> NDArray[np.float64]:
         """A column of a table with columns layer, i, j as a matrix [E, E] of one layer."""

@@ -17,7 +17,7 @@ from analysis.figures.topology_specialisation import (
     specialisation_histogram,
 )
 from experiments.report.blocks import Block, Cell, Column, Paragraph, Picture, Table
-from experiments.report.topology_columns import Drawn, View, estimate_of, not_drawn
+from experiments.report.topology_columns import Drawn, View, estimate_of, in_full, not_drawn, number_column, reason_column, why
 
 LISTED = 20  # seed 000, 2.C: top 20 most specialised and most general experts
 
@@ -45,7 +45,8 @@ def map_picture(view: View) -> Drawn:
     if shown is None:
         return not_drawn("The map of information across domains", view.estimate("transfer_info").reason)
     return Picture("cross_domain_mi", cross_domain_map(shown),
-                   "Bits that a transition table fitted on one domain saves in coding the routing of another, over knowing the loads; the diagonal is "
+                   "Bits that a transition table fitted on one domain saves in coding the routing of another, over knowing the loads; the "
+                   "diagonal is "
                    "what a domain's own table could save. Below zero the other domain's table misleads.", "Heat map over ordered pairs of domains.")
 
 
@@ -57,14 +58,15 @@ def pairs_picture(view: View) -> Drawn:
     pairs = [(row["source"], row["target"]) for row in rows]
     ceilings = [transfer_of(view, target, target) for _, target in pairs]
     return Picture("mi_per_pair", information_per_pair(pairs, [estimate_of(row, unit="bits") for row in rows], ceilings=ceilings),
-                   "The pairs declared beforehand, in both directions. Red lines: 0 and the seed's 0.5 bits; green tick: the target's own information.",
+                   "The pairs declared beforehand, in both directions. Red lines: 0 and the seed's 0.5 bits; green tick: the target's own "
+                   "information.",
                    "Bars of transferred information.")
 
 
 def naive_row(view: View) -> list[Cell]:
     """The seed's own cross-domain MI, which has no value."""
     one = view.estimate("cross_domain_naive_pairing")
-    return ["any", "any", one, None, None, None, None, "ill_posed" if one.value is None else "seed's form", one.reason or ""]
+    return ["any", "any", one, None, None, None, None, one.reason or ""]
 
 
 def domains_table(view: View) -> Table:
@@ -73,27 +75,30 @@ def domains_table(view: View) -> Table:
     for row in view.rows("cross_domain_mi"):
         if row["layer"] == "mean" and row["status"] != "ill_posed":
             rows.append([row["source"], row["target"], estimate_of(row, "T", unit="bits"), row["ratio"], row["type_aligned"], row["jsd_transition"],
-                         row["jsd_load"], row["status"], row["reason"] or ""])
+                         row["jsd_load"], row["reason"] or ""])
     return Table("cross_domain_mi", "Information across domains, mean over adjacent MoE layers",
-                 [Column("source"), Column("target"), Column("T, bits [95% interval]", "estimate"), Column("ratio to the target's own", "number"),
-                  Column("type-aligned MI (bits)", "number"), Column("JSD of transitions (bits)", "number"), Column("JSD of loads (bits)", "number"),
-                  Column("status"), Column("reason")], rows,
-                 "First row: the seed's MI(routing of A, routing of B), which pairs tokens that have nothing to do with each other.")
+                 [Column("source"), Column("target"), number_column("T, bits [95% interval]"), Column("ratio", "number"),
+                  Column("type-aligned", "number"), Column("JSD trans.", "number"), Column("JSD load", "number"),
+                  reason_column()], rows,
+                 in_full(rows, "Bits but for the ratio, T over what the target's own table saves. First row: the seed's MI(routing of A, "
+                         "routing of B), which pairs tokens that have nothing to do with each other."))
 
 
 def topics_blocks(view: View) -> list[Block]:
     """The control for domain = source format: the same between topics of one format."""
     one = view.estimate("transfer_info_topics")
     names = sorted({row["source"] for row in view.rows("wiki_topics")})
-    head = Paragraph("Control for domain = source format. The domains of this corpus come in different formats; topics of one format (wiki) differ in "
+    head = Paragraph("Control for domain = source format. The domains of this corpus come in different formats; topics of one format (wiki) "
+                     "differ in "
                      "what they are about and in nothing else. What is lost between domains but not between topics is the format's.")
     if len(names) < 2:
         return [head, not_drawn("The map of topics", one.reason)]
     found = {(row["source"], row["target"]): estimate_of(row, unit="bits") for row in view.rows("wiki_topics")}
     shown = Transfer([[found.get((a, b)) for b in names] for a in names], names)
-    table = Table("wiki_topics_mean", "Transferred information, mean over ordered pairs", [Column("between"), Column("T, bits [95% interval]", "estimate"),
-                  Column("remark")], [["domains", view.estimate("transfer_info"), view.estimate("transfer_info").gate or ""],
-                                      ["topics of one format", one, one.gate or ""]])
+    means: list[list[Cell]] = [["domains", view.estimate("transfer_info"), why(view.estimate("transfer_info"))],
+                               ["topics of one format", one, why(one)]]
+    table = Table("wiki_topics_mean", "Transferred information, mean over ordered pairs",
+                  [Column("between"), number_column("T, bits [95% interval]"), reason_column()], means, in_full(means))
     return [head, Picture("wiki_topics", cross_domain_map(shown), "Transferred information between the topics of one format.",
                           "Heat map over ordered pairs of topics."), table]
 
@@ -142,8 +147,10 @@ def extremes_table(view: View) -> Table:
     rows.sort(key=lambda row: -row["value"])
     n_most = min(LISTED, -(-len(rows) // 2))
     chosen = [*rows[:n_most], *rows[n_most:][-LISTED:]]
+    cells: list[list[Cell]] = [[row["layer"], row["expert"], estimate_of(row), row["load"], row["top_domain"], row["seed_entropy"],
+                                row["reason"] or ""]
+                               for row in chosen]
     return Table("specialisation_extremes", "Most and least specialised experts",
-                 [Column("layer", "number"), Column("expert", "number"), Column("specialisation [95% interval]", "estimate"), Column("load", "number", 4),
-                  Column("domain that uses it most"), Column("seed's form: entropy (bits), low = special", "number"), Column("remark")],
-                 [[row["layer"], row["expert"], estimate_of(row), row["load"], row["top_domain"], row["seed_entropy"], row["reason"] or ""]
-                  for row in chosen])
+                 [Column("layer", "number"), Column("expert", "number"), number_column("specialisation [95% interval]"), Column("load", "number", 4),
+                  Column("most in"), Column("seed's entropy", "number"), reason_column()], cells,
+                 in_full(cells, "Seed's entropy, in bits, of an expert's use over domains: low for specialists, whatever the sampling noise."))

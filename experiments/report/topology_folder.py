@@ -19,7 +19,8 @@ SANKEY = "clustering/cross_layer_sankey.html"
 FROM_REPORT = {"mutual_information/cross_layer_mi": "cross_layer_mi", "mutual_information/cross_domain_mi": "cross_domain_mi",
                "mutual_information/predictor_mi": "predictor_mi", "mutual_information/mi_vs_retention": "mi_vs_retention"}  # path -> table
 FROM_EVALUATION = {  # path -> table of the evaluation, its caption, the column by whose size the printed rows are chosen
-    "clustering/expert_coactivation": ("coactivation", "Co-activation of experts; joint, conditional, jaccard: the seed's forms; lift: log2, bits", "lift"),
+    "clustering/expert_coactivation": ("coactivation", "Co-activation of experts; joint, conditional, jaccard: the seed's forms; lift: log2, "
+                                                       "bits", "lift"),
     "clustering/cross_layer_correlation": ("cross_layer_correlation", "Correlation of being first choice at adjacent layers", "phi"),
     "clustering/domain_specialization": ("domain_specialization", "Use of experts by domain", "affinity"),
     "temporal/transition_matrix": ("transition_matrix", "Expert of the next token given that of this token", "n"),
@@ -62,7 +63,8 @@ def flows_page(shown: Flows, printed: bytes) -> str:
         image = base64.b64encode(printed).decode("ascii")
         return ("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Flow of tokens between layers</title></head><body>"
                 f"<p>Not interactive: {html.escape(str(missing))}</p>"
-                f"<img alt=\"Flow of tokens between the experts of adjacent layers\" width=\"1200\" src=\"data:image/png;base64,{image}\"></body></html>\n")
+                f"<img alt=\"Flow of tokens between the experts of adjacent layers\" width=\"1200\" "
+                f"src=\"data:image/png;base64,{image}\"></body></html>\n")
 
 
 def _bytes(text: str) -> bytes:

@@ -11,8 +11,8 @@ from analysis.figures.sankey import Flows, sankey_figure
 from analysis.figures.topology_decomposition import TermBars, decomposition_bars
 from analysis.figures.topology_layers import CrossLayer, cross_layer_map, information_by_distance, information_per_layer
 from analysis.figures.topology_pathways import CrossLayerPhi, Pathways, pathways, phi_map
-from experiments.report.blocks import Block, Column, Paragraph, Picture, Table
-from experiments.report.topology_columns import Drawn, View, bare, estimate_of, mean_over, not_drawn
+from experiments.report.blocks import Block, Cell, Column, Paragraph, Picture, Table
+from experiments.report.topology_columns import Drawn, View, bare, estimate_of, head, in_full, mean_over, not_drawn, number_column, reason_column, why
 
 TERMS = ("token identity", "position", "document", "residual")
 TOP_SHARE = 0.1  # seed 000, 2.B: "High-correlation expert pathways (top 10%)"
@@ -62,7 +62,8 @@ def distance_picture(view: View) -> Drawn:
         if any(one is not None and one.value is not None for one in means):
             series[name] = means
     return Picture("mi_by_distance", information_by_distance(series, distances, bound=1.5),
-                   "Mean over the pairs of layers at each distance, with the seed's bound of 1.5 bits. A point without a bar has no interval of its own.",
+                   "Mean over the pairs of layers at each distance, with the seed's bound of 1.5 bits. A point without a bar has no interval of "
+                   "its own.",
                    "Lines of information against layer distance.")
 
 
@@ -97,7 +98,8 @@ def decomposition_picture(view: View) -> Drawn:
     total = bare(sum(parts), "bits") if all(part is not None for part in parts) else None  # type: ignore[arg-type]
     bars = TermBars(forward, reverse, total, by_pair if several else None, view.facts.get("decomposition_left_out"))
     return Picture("decomposition", decomposition_bars(bars),
-                   "Where the information between adjacent layers comes from: shuffles inside ever finer strata. Only the residual is coupling of the "
+                   "Where the information between adjacent layers comes from: shuffles inside ever finer strata. Only the residual is coupling "
+                   "of the "
                    "layers themselves, beyond what token, position and document bring. The terms add up to the information of the tokens that have "
                    "a partner in their stratum, not to that of all tokens.", "Bars of the four sources in two orders.")
 
@@ -107,27 +109,22 @@ def given_table(view: View) -> Table:
     seed = view.facts.get("seed_rule", {}).get("cross_layer_mi")
     named = (("I(first choices), jackknife: judged", "mi_first_choice"), ("beyond circular shifts inside documents: judged", "mi_excess"),
              ("given the token type", "mi_given_type"), ("share of the later layer's entropy", "u"))
-    rows = [[words, view.estimate(name), view.estimate(name).unit, _caveat(view.estimate(name))] for words, name in named]
+    rows: list[list[Cell]] = [[words, view.estimate(name), view.estimate(name).unit, why(view.estimate(name))] for words, name in named]
     rows.append(["seed's form: plug-in, no correction, no null", bare(seed, "bits"), "bits", "biased upward"])
     return Table("cross_layer_variants", "Information between adjacent layers, asked in several ways",
-                 [Column("question"), Column("estimate [95% interval]", "estimate"), Column("unit"), Column("remark")], rows)
-
-
-def _caveat(one: Estimate) -> str:
-    return one.gate or ""
+                 [Column("question"), number_column("estimate [95% interval]"), Column("unit"), reason_column("remark")], rows, in_full(rows))
 
 
 def pair_table(view: View) -> Table:
     """Every pair of layers in the report, the first ones of a deep model."""
-    from experiments.report.topology_columns import head
-
-    rows = [[row["layer_i"], row["layer_j"], estimate_of(row, unit="bits"), row["plug_in"], row["null"],
+    rows: list[list[Cell]] = [[row["layer_i"], row["layer_j"], estimate_of(row, unit="bits"), row["plug_in"], row["null"],
              estimate_of(row, "excess", "excess_low", "excess_high", "bits"), row["given_type"], row["status"], row["reason"] or ""]
             for row in view.rows("cross_layer_mi")]
     table = Table("cross_layer_mi", "Information between all pairs of layers (bits)",
-                  [Column("layer", "number"), Column("layer'", "number"), Column("I, jackknife [95% interval]", "estimate"),
-                   Column("seed's form: plug-in", "number"), Column("null: circular shift", "number"), Column("excess [95% interval]", "estimate"),
-                   Column("given token type", "number"), Column("status"), Column("reason")], rows)
+                  [Column("layer", "number"), Column("layer'", "number"), number_column("I [95% interval]"),
+                   Column("plug-in: seed", "number"), Column("shifted", "number"), number_column("excess [95% interval]"),
+                   Column("given type", "number"), Column("status"), reason_column()], rows,
+                  in_full(rows, "I: jackknife. Shifted: mean under circular shifts inside documents."))
     return table if len(rows) <= 2 * LISTED else head(table, None, LISTED)
 
 
@@ -173,7 +170,7 @@ def sankey_picture(view: View) -> Drawn:
         return not_drawn("The flow of tokens", view.estimate("phi_edges_published").reason)
     few = " Of layers with many experts only the strongest pairs are listed and drawn." if max(view.n_experts) > 32 else ""
     return Picture("cross_layer_sankey", sankey_figure(shown),
-                   f"Flow of tokens between the first choices of adjacent layers, as bands.{few} The interactive page names every band.",
+                   f"Flow of tokens between the first choices of adjacent layers, as bands.{few}",
                    "Bands between columns of experts.")
 
 
@@ -202,12 +199,13 @@ def _top_tenth(view: View, found: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def edges_table(view: View) -> Table:
     """What was published between each pair of adjacent layers, and how many shifts that would need at least."""
-    rows = [[f"{one['layers'][0]}, {one['layers'][1]}", one["published"], one["testable"], one["shifts"], one["shifts_for_one_edge"],
+    rows: list[list[Cell]] = [[f"{one['layers'][0]}, {one['layers'][1]}", one["published"], one["testable"], one["shifts"],
+                               one["shifts_for_one_edge"],
              one.get("reason") or ("fewer shifts than a single edge needs: none could be published"
                                    if one["shifts"] < one["shifts_for_one_edge"] else "")] for one in view.facts.get("edges", ())]
     return Table("edges", "Published edges between adjacent layers",
                  [Column("layers"), Column("published", "number"), Column("pairs tested", "number"), Column("shifts", "number"),
-                  Column("shifts that one edge alone needs", "number"), Column("remark")], rows)
+                  Column("shifts for one edge", "number"), Column("remark")], rows)
 
 
 def chains_table(view: View) -> Table | None:
@@ -215,14 +213,14 @@ def chains_table(view: View) -> Table | None:
     chains: dict[tuple[str, int], list[dict[str, object]]] = {}
     for row in view.rows("pathways"):
         chains.setdefault((row["kind"], row["pathway"]), []).append(row)
-    rows = []
+    rows: list[list[Cell]] = []
     for (kind, number), steps in chains.items():
         if number < LISTED:
             words = " \u2192 ".join(f"{step['layer']}:E{step['expert']}" for step in steps)
-            rows.append(["seed's top 10%, no test" if kind == "seed" else kind, words, steps[0]["weight"]])
+            rows.append(["seed's top 10%, no test" if kind == "seed" else kind, words, float(str(steps[0]["weight"]))])
     if not rows:
         return None
-    return Table("pathways", "Heaviest chains of experts (layer:expert)", [Column("edges"), Column("chain"), Column("weight", "number")], rows,  # type: ignore[arg-type]
+    return Table("pathways", "Heaviest chains of experts (layer:expert)", [Column("edges"), Column("chain"), Column("weight", "number")], rows,
                  "Every edge is about two layers; no token need take a whole chain.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from analysis.estimate import Estimate
 from analysis.figures.topology_composites import paper_clusters, paper_information, paper_retention
 from analysis.figures.topology_decomposition import ThresholdCurve, verdict_against_threshold
 from experiments.report import topology_clusters as clusters
@@ -15,9 +16,9 @@ from experiments.report import topology_sequence as sequence
 from experiments.report.blocks import Block, Column, Link, Paragraph, Picture, Section, Table
 from experiments.report.content import ReportContent
 from experiments.report.topology_claims import CLAIMS, caveats, claim_section, overview_table, seed_panel
-from experiments.report.topology_columns import View, not_drawn
+from experiments.report.topology_columns import View, in_full, not_drawn, number_column, reason_column, why
+from experiments.report.topology_controls import controls_panel
 from experiments.report.topology_folder import FOLDER, SANKEY, folder
-from experiments.report.var_panels import controls_panel
 
 MOST_LISTED_LAYERS = 32
 
@@ -30,7 +31,7 @@ def _not_data(view: View) -> list[Block]:
 def _structured(view: View) -> list[Block]:
     pages: list[Block] = []
     if layers.flows(view) is not None:
-        pages.append(Link("Flow of tokens between layers, interactive (one self-contained page)", f"../{FOLDER}/{SANKEY}"))
+        pages.append(Link("Flow of tokens between layers, as a page of its own", f"../{FOLDER}/{SANKEY}"))
     return [*layers.blocks(view), *pages, clusters.dendrogram_picture(view), clusters.map_picture(view), clusters.network_picture(view),
             clusters.clarity_table(view), clusters.pairs_table(view), *sequence.blocks(view)]
 
@@ -58,7 +59,9 @@ def composites(view: View) -> Section:
         blocks.append(not_drawn("Figure Y", view.estimate("coact_clarity").reason or view.estimate("mi_E_D").reason))
     points = predictor.points(view)
     if any(point.drawable for point in points):
-        blocks.append(Picture("paper_z", paper_retention(points, predictor.retention_words(view)), "Figure Z: transferred information against retention.",
+        known = [point for point in points if point.drawable]
+        blocks.append(Picture("paper_z", paper_retention(known, predictor.retention_words(view)), "Figure Z: transferred information against "
+                                                                                                   "retention.",
                               "Scatter."))
     else:
         blocks.append(not_drawn("Figure Z", view.estimate("mi_vs_retention").reason))
@@ -79,7 +82,8 @@ def threshold_section(view: View) -> Section | None:
     missing = [one.criterion.name for one in view.content.finding.criteria if one.criterion.name not in found]
     blocks: list[Block] = [Paragraph("Exploratory: what other thresholds would have given. The declared ones alone are judged.", "warning")]
     if curves:
-        blocks.append(Picture("verdict_against_threshold", verdict_against_threshold(curves), "Exploratory. The verdict as the threshold moves; the dashed "
+        blocks.append(Picture("verdict_against_threshold", verdict_against_threshold(curves), "Exploratory. The verdict as the threshold moves; "
+                                                                                              "the dashed "
                               "line is the declared one.", "Step curves of the verdict."))
     if missing:
         blocks.append(Paragraph(f"No curve, because undefined, gated or without an interval: {', '.join(missing)}.", "note"))
@@ -89,8 +93,9 @@ def threshold_section(view: View) -> Section | None:
 def appendix(view: View) -> Section | None:
     """Every estimate by layer; None where there is none."""
     blocks: list[Block] = [
-        Table(f"layers_{metric}", metric, [Column("layer", "number"), Column("estimate [95% interval]", "estimate"), Column("unit"), Column("remark")],
-              [[i, value, value.unit, value.gate or ""] for i, value in enumerate(values[:MOST_LISTED_LAYERS])])
+        Table(f"layers_{metric}", metric, [Column("layer", "number"), number_column("estimate [95% interval]"),
+                                           Column("unit"), reason_column()],
+              [[i, value, value.unit, why(value)] for i, value in enumerate(values[:MOST_LISTED_LAYERS])], _reasons(values))
         for metric, values in sorted(view.content.evaluation.by_layer.items()) if len(values)]
     if not blocks:
         return None
@@ -98,12 +103,16 @@ def appendix(view: View) -> Section | None:
                    "appendix")
 
 
+def _reasons(values: Sequence[Estimate]) -> str:
+    return in_full([[value, why(value)] for value in values])
+
+
 def panels(content: ReportContent) -> Sequence[Section]:
     """All panels of the topology report."""
     view = View(content)
     parts = (_not_data(view), _structured(view), predictor.blocks(view), _generalises(view))
     found: list[Section | None] = [
-        caveats(view), Section("claims", "The seed's four claims", [overview_table(view)], "overview"), controls_panel(content), seed_panel(view),
+        caveats(view), Section("claims", "The seed's four claims", [overview_table(view)], "overview"), controls_panel(view), seed_panel(view),
         *(claim_section(view, claim, blocks) for claim, blocks in zip(CLAIMS, parts, strict=True)), composites(view), threshold_section(view),
         appendix(view)]
     return [section for section in found if section is not None]

@@ -15,12 +15,25 @@ from analysis.figures.topology_domains import RetentionPoint, information_agains
 from analysis.figures.topology_predictors import LearningCurve, Predictor, learning_curve, predictor_bars, predictor_map
 from analysis.figures.words import interval, number, p_value
 from experiments.report.blocks import Block, Cell, Column, Paragraph, Picture, Table
-from experiments.report.topology_columns import Drawn, View, bare, estimate_of, mean_over, not_drawn
+from experiments.report.topology_columns import (
+    NOT_RECORDED,
+    Drawn,
+    View,
+    bare,
+    estimate_of,
+    in_full,
+    mean_over,
+    not_drawn,
+    number_column,
+    reason_column,
+    why,
+)
 from experiments.report.topology_domains import transfer_of
+from hypotheses.topology_evidence import ABLATION, PROPHET
 
-PROPHET, ABLATION = "prophet", "ablation"
 MARGIN = 0.1  # bits that the predictor must gain over the best baseline
-WORDS = {PROPHET: "Prophet", ABLATION: "without cross-layer attention", "modal": "modal expert", "uniform": "uniform", "token_type": "token-type table",
+WORDS = {PROPHET: "Prophet", ABLATION: "without cross-layer attention", "modal": "modal expert", "uniform": "uniform", "token_type":
+    "token-type table",
          "previous_layer": "previous layer (Markov)", "ordered_pair": "ordered-pair table"}
 
 
@@ -53,7 +66,7 @@ def predictors(view: View) -> list[Predictor]:
         accuracy = {words: one for words, one in (("top-1", top), ("set recall", recall)) if one.value is not None}
         shown.append(Predictor(_words(name), information, role, accuracy))
     entropy = view.estimate("predictor_entropy")
-    return [*shown, Predictor("Perfect: H(routing)", entropy, "perfect")] if shown else []
+    return [*shown, Predictor("Perfect, H(routing)", entropy, "perfect")] if shown else []
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -68,27 +81,33 @@ def bars_picture(view: View) -> Drawn:
         return not_drawn("The information of the predictor", _reason(view))
     best = view.facts.get("best_baseline")
     bar = next((one.information.value for one in shown if best and one.name == _words(best)), None)
-    bound = None if bar is None else (bar + MARGIN, f"best baseline ({_words(str(best))}) + {MARGIN:g} bits")
+    bound = None if bar is None else (bar + MARGIN, f"best baseline + {MARGIN:g}")
     return Picture("predictor_mi", predictor_bars(shown, bound=bound),
                    "Information of the predicted about the actual first choice, each predictor in the domain it was fitted on, mean over layers and "
-                   "domains; the Perfect bar is the entropy of the routing. Beside it accuracies: information alone does not say that a prediction is "
+                   "domains; the Perfect bar is the entropy of the routing. Beside it accuracies: information alone does not say that a "
+                   "prediction is "
                    "right.", "Bars of predictors and baselines.")
 
 
 def predictors_table(view: View) -> Table:
-    """The numbers of the bars, with Prophet's share of the entropy."""
-    rows: list[list[Cell]] = [[one.name, one.role, one.information, one.accuracy.get("top-1"), one.accuracy.get("set recall"),
-                               one.information.gate or ""] for one in predictors(view)]
-    u = view.estimate("predictor_u")
-    for words, name in (("Prophet, share of H", "predictor_u"), ("gain over the best baseline: judged", "predictor_gain"),
-                        ("gain in accuracy over the most accurate baseline: judged", "accuracy_gain"), ("gain of cross-layer attention", "ablation_gain")):
-        one = view.estimate(name) if name != "predictor_u" else u
-        rows.append([f"{words} ({one.unit})", "", one, None, None, one.gate or ""])
-    rows.append(["seed's form: MI(Prophet), plug-in (bits)", "", bare(view.facts.get("seed_rule", {}).get("predictor_mi"), "bits"), None, None,
-                 "its bar is a random predictor, 0 bits, which any table passes"])
+    """The numbers of the bars."""
+    rows: list[list[Cell]] = [[one.name, one.role, one.information, one.accuracy.get("top-1"), one.accuracy.get("set recall"), why(one.information)]
+                              for one in predictors(view)]
+    seed = view.facts.get("seed_rule", {}).get("predictor_mi")
+    rows.append(["Prophet, seed's form: plug-in", "seed's", bare(seed, "bits"), None, None, "" if seed is not None else NOT_RECORDED])
     return Table("predictor_mi", "Predictors at home, mean over predicted layers and domains",
-                 [Column("predictor"), Column("role"), Column("I(predicted; actual), bits [95% interval]", "estimate"),
-                  Column("top-1", "estimate", 1, True), Column("set recall", "estimate", 1, True), Column("remark")], rows)
+                 [Column("predictor"), Column("role"), number_column("I(predicted; actual), bits"), Column("top-1", "estimate", 1, True),
+                  Column("set recall", "estimate", 1, True), reason_column()], rows,
+                 in_full(rows, "The seed holds its form against a random predictor, 0 bits, a bar that any table passes."))
+
+
+def gains_table(view: View) -> Table:
+    """Prophet's share of the entropy, and what it gains over its rivals."""
+    named = (("Prophet's share of the entropy", "predictor_u"), ("gain over the best baseline: judged", "predictor_gain"),
+             ("gain in accuracy over the most accurate baseline: judged", "accuracy_gain"), ("gain of cross-layer attention", "ablation_gain"))
+    rows: list[list[Cell]] = [[words, view.estimate(name), view.estimate(name).unit, why(view.estimate(name))] for words, name in named]
+    return Table("predictor_gains", "What the predictor gains", [Column("question"), number_column("estimate [95% interval]"), Column("unit"),
+                                                                 reason_column()], rows, in_full(rows))
 
 
 def curve_picture(view: View) -> Drawn:
@@ -144,31 +163,38 @@ def retention_words(view: View) -> str:
 def retention_picture(view: View) -> Drawn:
     """The scatter of the seed's section 5.4."""
     shown = points(view)
-    if not any(point.drawable for point in shown):
+    drawn = [point for point in shown if point.drawable]
+    if not drawn:
         reason = view.estimate("mi_vs_retention").reason or next((point.retention.reason for point in shown), None)
         return not_drawn("Information against retention", reason)
-    return Picture("mi_vs_retention", information_against_retention(shown, retention_words(view)),
-                   "Transferred information against the share of Prophet's accuracy above chance that is kept in another domain. Pairs share domains, so "
-                   "the interval, as if they were independent, is too narrow, and the p comes from permuting domain labels.", "Scatter of domain pairs.")
+    n_missing = len(shown) - len(drawn)
+    left_out = f"{n_missing} of {len(shown)} pairs are undefined and left out; the table says why. " if n_missing else ""
+    return Picture("mi_vs_retention", information_against_retention(drawn, retention_words(view)),
+                   f"{left_out}Transferred information against the share of Prophet's accuracy above chance kept in another domain. Pairs share "
+                   "domains, so "
+                   "the interval, as if they were independent, is too narrow, and the p comes from permuting domain labels.", "Scatter of "
+                   "domain pairs.")
 
 
 def retention_table(view: View) -> Table:
     """Retention of every ordered pair, with the seed's two ratios."""
     rows: list[list[Cell]] = [
-        [_words(row["predictor"]), row["source"], row["target"], transfer_of(view, row["source"], row["target"]), estimate_of(row, unit="ratio"),
+        [row["source"], row["target"], transfer_of(view, row["source"], row["target"]), estimate_of(row, unit="ratio"),
          row["over_target_seed"], row["over_source_seed"], "yes" if row["declared"] else "", row["reason"] or ""] for row in view.rows("retention")
         if row["predictor"] == PROPHET]
     return Table("mi_vs_retention", "Information and retention of all ordered pairs of domains",
-                 [Column("predictor"), Column("source"), Column("target"), Column("T, bits [95% interval]", "estimate"),
-                  Column("retention above chance [95% interval]", "estimate"), Column("seed's form: over the target's own", "number"),
-                  Column("seed's form: over the source's own", "number"), Column("declared"), Column("reason")], rows)
+                 [Column("source"), Column("target"), number_column("T, bits"), number_column("retention"), Column("seed: /target", "number"),
+                  Column("seed: /source", "number"), Column("declared"), reason_column()], rows,
+                 in_full(rows, "Retention: share of the gain of the target's own predictor over its modal expert that is kept. Seed: accuracy over "
+                         "that of the target's, or of the source's, own predictor."))
 
 
 def accuracy_words(view: View) -> str:
     """The seed's r of MI against accuracy, kept apart from retention."""
     one = view.estimate("mi_vs_accuracy")
     said = f"undefined ({one.reason})" if one.value is None else f"r = {number(one.value, 2)} over {one.n} {one.n_of}"
-    return (f"Descriptive: MI against accuracy, {said}. The seed asks for r > 0.8 here, but Fano's inequality ties accuracy to information, so that they "
+    return (f"Descriptive: MI against accuracy, {said}. The seed asks for r > 0.8 here, but Fano's inequality ties accuracy to information, so "
+            f"that they "
             "correlate by construction; the judged relation is that to retention (claim 4).")
 
 
@@ -176,5 +202,6 @@ def blocks(view: View) -> list[Block]:
     """Everything of claim 3, in order."""
     facts: Mapping[str, Any] = view.facts.get("predictor") or {}
     out: list[Block] = [Paragraph(f"Predictor: {facts['origin']}.")] if facts.get("origin") else []
-    out += [Paragraph(f"Not run, {_words(str(name))}: {why}.", "note") for name, why in (facts.get("missing") or {}).items()]
-    return [*out, bars_picture(view), predictors_table(view), curve_picture(view), map_picture(view), Paragraph(accuracy_words(view), "note")]
+    out += [Paragraph(f"Not run, {_words(str(name))}: {reason}.", "note") for name, reason in (facts.get("missing") or {}).items()]
+    return [*out, bars_picture(view), predictors_table(view), gains_table(view), curve_picture(view), map_picture(view),
+            Paragraph(accuracy_words(view), "note")]

@@ -5,12 +5,15 @@ E expert, M lag.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from analysis.estimate import Estimate
 from analysis.figures.topology_temporal import Chain, lag_agreement, markov_chain, transition_map
 from experiments.report.blocks import Block, Column, Paragraph, Picture, Table
-from experiments.report.topology_columns import Drawn, View, estimate_of, mean_over, not_drawn
+from experiments.report.topology_columns import Drawn, View, bare, estimate_of, in_full, mean_over, not_drawn, number_column, reason_column
 
 SINGLE_LAYERS = 6  # layers that get a line of their own
 COMPACT_ROWS = 60
@@ -42,12 +45,20 @@ def lag_picture(view: View) -> Drawn:
     lags = sorted({row["lag"] for row in rows})
 
     def line(value: str, low: str, high: str, layer: int | None = None) -> list[Estimate | None]:
-        return [mean_over([estimate_of(row, value, low, high) for row in rows if row["lag"] == lag and layer in (None, row["layer"])]) for lag in lags]
+        return [mean_over([estimate_of(row, value, low, high) for row in rows if row["lag"] == lag and layer in (None, row["layer"])]) for lag
+            in lags]
 
     layers = [(f"layer {layer}", line("kappa", "low", "high", layer)) for layer in range(view.n_layers)] if 1 < view.n_layers <= SINGLE_LAYERS else []
+    layers.append(("tokens shuffled", [_shuffled(rows, lag) for lag in lags]))
     shown = lag_agreement(lags, line("kappa", "low", "high"), line("mi", "mi_low", "mi_high"), layers)
-    return Picture("autocorrelation", shown, "Agreement with the expert some tokens back, mean over layers; half-widths of the mean are upper bounds.",
+    return Picture("autocorrelation", shown, "Agreement with the expert some tokens back, mean over layers; half-widths of the mean are upper "
+                                             "bounds.",
                    "Lines against the lag.")
+
+
+def _shuffled(rows: Sequence[Mapping[str, Any]], lag: int) -> Estimate:
+    known = [row["shuffled_kappa"] for row in rows if row["lag"] == lag and row["shuffled_kappa"] is not None]
+    return bare(float(np.mean(known)) if known else None)
 
 
 def chain_picture(view: View) -> Drawn:
@@ -67,13 +78,15 @@ def lag_table(view: View) -> Table:
               row["shuffled_mi"], row["pearson_ids_seed"], row["n_pairs"], row["reason"] or ""] for row in rows]
     words = f" ({COMPACT_ROWS} of {len(shown)} rows; all in temporal/autocorrelation.csv)" if len(shown) > COMPACT_ROWS else ""
     return Table("autocorrelation_layers", f"Agreement and information along a document, by layer and lag{words}",
-                 [Column("layer", "number"), Column("lag", "number"), Column("kappa [95% interval]", "estimate"),
-                  Column("kappa, tokens shuffled", "number"), Column("MI, bits [95% interval]", "estimate"), Column("MI, shuffled", "number"),
-                  Column("seed's form: r of ids", "number"), Column("token pairs", "number"), Column("reason")], shown[:COMPACT_ROWS],
-                 "The seed's correlation of expert ids changes with the numbering of the experts, which means nothing.")
+                 [Column("layer", "number"), Column("lag", "number"), number_column("kappa [95% interval]"),
+                  Column("shuffled", "number"), number_column("MI, bits [95% interval]"), Column("shuffled", "number"),
+                  Column("seed: r of ids", "number"), Column("token pairs", "number"), reason_column()], shown[:COMPACT_ROWS],
+                 in_full(shown, "Shuffled: the mean over shuffles of the tokens of each document. The seed's correlation of expert "
+                         "ids changes with the numbering of the experts, which means nothing."))
 
 
 def blocks(view: View) -> list[Block]:
     """Everything along a document, in order."""
-    return [Paragraph("Along a document: does a token's expert tell of the next token's? What remains under shuffling is the composition of documents."),
+    return [Paragraph("Along a document: does a token's expert tell of the next token's? What remains under shuffling is the composition of "
+                      "documents."),
             transition_picture(view), lag_picture(view), lag_table(view), chain_picture(view)]

@@ -38,21 +38,26 @@ def paper_section(view: View) -> str:
     prophet, entropy, share = (view.estimate(name) for name in ("predictor_mi", "predictor_entropy", "predictor_u"))
     least, consistency, mantel = (view.estimate(name) for name in ("transfer_info_min", "coact_consistency", "coact_mantel"))
     r = view.estimate("mi_vs_retention")
+    equals = "" if r.value is None else "r = "
     p = f" ({p_value(r.p)} by permutation of domain labels)" if r.p is not None else ""
     explains = {"supported": "Transferred information predicts in which domains the predictor keeps its accuracy.",
                 "refuted": "Transferred information does not, to the extent asked for, predict in which domains the predictor keeps its accuracy."}
     lines = [
         "## Section 5: Information-Theoretic Analysis", "",
-        f"**5.1 Expert routing has structure.** First choices of adjacent layers share {_said(mi, 'bits')} (Figure X); beyond the composition of documents, "
-        f"by circular shifts, {_said(excess, 'bits')}. Clustering of experts by co-activation reveals {counted(view)} (Figure Y), with a silhouette above "
+        f"**5.1 Expert routing has structure.** First choices of adjacent layers share {_said(mi, 'bits')} (Figure X); beyond the composition "
+        f"of documents, "
+        f"by circular shifts, {_said(excess, 'bits')}. Clustering of experts by co-activation reveals {counted(view)} (Figure Y), with a "
+        f"silhouette above "
         f"that of random sets with the same loads of {clarity(view)}. The claim {structured}.", "",
         f"**5.2 Prophet and this structure.** MI(Prophet, ground truth) = {_said(prophet, 'bits')} of H = {_said(entropy, 'bits')}, that is "
         f"{'an undefined share' if share.value is None else percent(share.value)} of the theoretical maximum; over the best baseline "
         f"({view.facts.get('best_baseline') or 'none'}) it gains {_said(view.estimate('predictor_gain'), 'bits')}. The claim {captured}.", "",
-        f"**5.3 Structure across domains.** In the ordered pair that decides, the transferred information is {_said(least, 'bits')}; that cross-domain "
-        f"information exceeds 0 in all pairs {VERBS[_outcome(view, 'transfer_info_min')]}. Co-activation in two domains correlates at {_said(mantel)}, "
+        f"**5.3 Structure across domains.** In the ordered pair that decides, the transferred information is {_said(least, 'bits')}; that "
+        f"cross-domain "
+        f"information exceeds 0 in all pairs {VERBS[_outcome(view, 'transfer_info_min')]}. Co-activation in two domains correlates at "
+        f"{_said(mantel)}, "
         f"which is {_said(consistency)} of what halves of one domain reach; domain invariance {VERBS[_outcome(view, 'coact_consistency')]}.", "",
-        f"**5.4 Cross-domain results.** Transferred information correlates with retention at r = {_said(r)}{p}. "
+        f"**5.4 Cross-domain results.** The correlation of transferred information with retention is {equals}{_said(r)}{p}. "
         f"{explains.get(_outcome(view, 'mi_vs_retention'), 'Whether information explains why Prophet generalises stays open.')}", ""]
     return "\n".join(plain(line) if line and not line.startswith(("#", "**")) else _bold(line) for line in lines)
 
