@@ -183,10 +183,10 @@ def retention_table(view: View) -> Table:
          row["over_target_seed"], row["over_source_seed"], "yes" if row["declared"] else "", row["reason"] or ""] for row in view.rows("retention")
         if row["predictor"] == PROPHET]
     return Table("mi_vs_retention", "Information and retention of all ordered pairs of domains",
-                 [Column("source"), Column("target"), number_column("T, bits"), number_column("retention"), Column("seed: /target", "number"),
-                  Column("seed: /source", "number"), Column("declared"), reason_column()], rows,
-                 in_full(rows, "Retention: share of the gain of the target's own predictor over its modal expert that is kept. Seed: accuracy over "
-                         "that of the target's, or of the source's, own predictor."))
+                 [Column("source"), Column("target"), number_column("T, bits"), number_column("retention"), Column("seed/B", "number", 2),
+                  Column("seed/A", "number", 2), Column("listed"), reason_column()], rows,
+                 in_full(rows, "Retention: share of the gain of the target's own predictor over its modal expert that is kept. Seed/B, seed/A: the "
+                         "seed's forms, accuracy over that at home in the target, or in the source. Listed: declared beforehand."))
 
 
 def accuracy_words(view: View) -> str:
