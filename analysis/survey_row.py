@@ -64,6 +64,12 @@ class Row:
         """Why it is undefined or gated."""
         return self.estimate.reason or self.estimate.gate
 
+    @property
+    def excess(self) -> float | None:
+        """Plug-in less its null, whose bias is the same; None without a null, and where the value is an excess already."""
+        one = self.estimate
+        return None if one.plug_in is None or one.null is None or self.metric == "mi_excess" else one.plug_in - one.null
+
     def to_json(self) -> dict[str, Any]:
         """Flat fields, as a table wants them; `_low` and `_high` are the ends of the interval."""
         one = self.estimate
@@ -71,5 +77,5 @@ class Row:
             "metric": self.metric, "seed_name": self.seed_name, "estimand": self.estimand, "layers": " > ".join(self.layers), "part": self.part,
             "population": self.population, "n_documents": self.n_documents, "n_tokens": self.n_tokens, "n_experts": self.n_experts,
             "n_active": self.n_active, "unit": one.unit, "value": one.value, "low": one.low, "high": one.high, "plug_in": one.plug_in,
-            "seed_value": self.seed_value, "null": one.null, "null_low": one.null_low, "null_high": one.null_high, "p": one.p, "se": one.se,
+            "seed_value": self.seed_value, "excess": self.excess, "null": one.null, "null_low": one.null_low, "null_high": one.null_high, "p": one.p, "se": one.se,
             "level": one.level, "method": one.method, "status": self.status, "reason": self.reason}
