@@ -110,13 +110,18 @@ def outcomes(names: Sequence[str], share: float = 1.0, seed: int = 0, processes:
         for name in names:
             yield from outcome(every()[name], share, seed)
         return
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _compile_at_once) as pool:
         for name in names:
             study = every()[name]
             numbers = range(n_replicates(study, share))
             blocks = [numbers[start :: BLOCKS * processes] for start in range(min(BLOCKS * processes, len(numbers)))]
             sums = np.sum(list(pool.map(_named_block, [name] * len(blocks), blocks, [seed] * len(blocks))), axis=0)
             yield from _decided(study, sums, len(numbers))
+
+
+def _compile_at_once() -> None:
+    """numba loaded: nulls then take their compiled twins, whose values have the same bits."""
+    import_module("numba")
 
 
 def outcome(study: Study, share: float = 1.0, seed: int = 0) -> list[Outcome]:
