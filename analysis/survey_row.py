@@ -9,6 +9,9 @@ from analysis.estimate import Estimate
 from analysis.registry import find
 
 
+SEED_IS_PLUG_IN = ("mi_first_choice", "V", "domain_entropy", "transition_rate")
+
+
 @dataclass(frozen=True)
 class SurveyPlan:
     """split: documents to describe; salt: orders documents into jackknife groups (the declaration's seed); seed: of every random draw.
@@ -30,7 +33,7 @@ class Row:
     """A metric of one population: the fields that the metrics specification asks of every number (section 1).
 
     layers: keys of the layers it is of; part: of what (an expert, a domain), empty for the whole; n_tokens: kept tokens; n_active of
-    n_experts: experts with a selection, summed over nothing (the smallest of the layers named); seed_value: the seed's own form.
+    n_experts: experts with a selection, summed over nothing (the smallest of the layers named).
     """
 
     metric: str
@@ -43,7 +46,6 @@ class Row:
     n_experts: int | None
     estimate: Estimate
     part: str = ""
-    seed_value: float | None = None
 
     @property
     def seed_name(self) -> str | None:
@@ -65,6 +67,11 @@ class Row:
         return self.estimate.reason or self.estimate.gate
 
     @property
+    def seed_value(self) -> float | None:
+        """What the seed's own formula gives where that is the plug-in; a formula that differs has a row of its own, ending in _seed."""
+        return self.estimate.plug_in if self.metric.startswith("usage_") or self.metric in SEED_IS_PLUG_IN else None
+
+    @property
     def excess(self) -> float | None:
         """Plug-in less its null, whose bias is the same; None without a null, and where the value is an excess already."""
         one = self.estimate
@@ -77,5 +84,5 @@ class Row:
             "metric": self.metric, "seed_name": self.seed_name, "estimand": self.estimand, "layers": " > ".join(self.layers), "part": self.part,
             "population": self.population, "n_documents": self.n_documents, "n_tokens": self.n_tokens, "n_experts": self.n_experts,
             "n_active": self.n_active, "unit": one.unit, "value": one.value, "low": one.low, "high": one.high, "plug_in": one.plug_in,
-            "seed_value": self.seed_value, "excess": self.excess, "null": one.null, "null_low": one.null_low, "null_high": one.null_high, "p": one.p, "se": one.se,
-            "level": one.level, "method": one.method, "status": self.status, "reason": self.reason}
+            "seed_value": self.seed_value, "excess": self.excess, "null": one.null, "null_low": one.null_low, "null_high": one.null_high,
+            "p": one.p, "se": one.se, "level": one.level, "method": one.method, "status": self.status, "reason": self.reason}
