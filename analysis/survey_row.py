@@ -8,7 +8,6 @@ from typing import Any
 from analysis.estimate import Estimate
 from analysis.registry import find
 
-
 SEED_IS_PLUG_IN = ("mi_first_choice", "V", "domain_entropy", "transition_rate")
 
 
