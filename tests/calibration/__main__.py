@@ -55,7 +55,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--markdown", type=Path, help="write the page here")
     parser.add_argument("--json", type=Path, help="write the frequencies here")
     options = parser.parse_args(argv)
-    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one thread a process: what is spawned inherits it
     names = [name for name in every() if all(word in name for word in options.only)]
     if not names:
         parser.error(f"no study of that name; there are: {', '.join(every())}")
@@ -80,4 +79,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one thread a process: what is spawned inherits it
     sys.exit(main())
