@@ -83,11 +83,11 @@ def test_every_claim_says_what_it_allows_and_why() -> None:
 def test_what_has_to_be_calibrated_is() -> None:
     sound = " | ".join(claim.name for study in STUDIES.values() for claim in study.claims if not claim.mutant)
     wrong = " | ".join(claim.name for study in STUDIES.values() for claim in study.claims if claim.mutant)
-    for name in ("mean entropy", "mi_first_choice", "mi_slot_average", "mean of mi_first_choice", "mi_excess", "mi_given_type", "mi_E_D", "V_squared",
-                 "specialisation_e", "purity_cross_fitted", "lag_kappa", "lag_mi", "transfer_info", "transfer_ratio", "retention", "predictor_mi",
-                 "predictor_gain", "type_aligned_mi", "freq_entropy_rho", "fastpath_coverage", "diversity_jsd", "mi_E_V", "influence",
-                 "decomposition", "poisson", "multinomial", "t interval over seeds", "sign flips", "circular shift", "Rao-Scott", "permutation of document labels",
-                 "Holm", "maxT", "BH", "one-sided tests"):
+    for name in ("mean entropy", "mi_first_choice", "mi_slot_average", "mean of mi_first_choice", "mi_excess", "mi_given_type", "mi_E_D",
+                 "V_squared", "specialisation_e", "purity_cross_fitted", "lag_kappa", "lag_mi", "transfer_info", "transfer_ratio", "retention",
+                 "predictor_mi", "predictor_gain", "type_aligned_mi", "freq_entropy_rho", "fastpath_coverage", "diversity_jsd", "mi_E_V",
+                 "influence", "decomposition", "poisson", "multinomial", "t interval over seeds", "sign flips", "circular shift", "Rao-Scott",
+                 "permutation of document labels", "Holm", "maxT", "BH", "one-sided tests"):
         assert name in sound, name
     for name in ("token bootstrap: mean entropy", "token bootstrap: mi_first_choice", "chi-square of tokens", "percentiles of document replicates",
                  "shuffle over all tokens", "whole documents swapped", "t test over tokens", "in-sample", "plug-in T", "clipped at 0"):

@@ -24,6 +24,7 @@ PAGE = {"independent tokens": 0.063, "sticky": 0.060, "topics": 0.040, "sticky a
 NEAR = ("Shifts of m to T - m leave small ones out: two draws turn a sticky document alike more often than a draw leaves it as it was, so that "
         "they are more like each other than like what was observed; p-values draw from 0 to T - 1")
 
+TREND = "A trend of positions counts as coupling: leave out the positions of the template, or compare inside position bands"
 CUT = "A document is a line and is turned as a ring: the seam breaks one run of a sticky layer, which matters in 12 tokens"
 
 
@@ -36,6 +37,13 @@ def shift_rejects(world: ApartWorld, rng: Rng) -> list[bool]:
 def shift_only(world: ApartWorld, rng: Rng) -> list[bool]:
     """Rejection by circular shifts alone."""
     return shift_rejects(world, rng)[:1]
+
+
+def template_rejects(world: ApartWorld, rng: Rng) -> list[bool]:
+    """Rejection by circular shifts of documents that begin alike: all tokens, and those after the template."""
+    documents, seed = world.draw(rng), int(rng.integers(2**31))
+    plans = (ShiftPlan(N_DRAWS, seed, n_interval_draws=0, p_values=True, drop_first=first) for first in (0, world.prefix))
+    return [bool(shifted_information(documents, [[0, 1]], plan).p[0] <= ALPHA) for plan in plans]
 
 
 def family_rejects(world: ApartWorld, rng: Rng) -> list[bool]:
@@ -105,6 +113,10 @@ STUDIES = [
     Study("layers apart, short documents", "120 documents of 12 tokens, sticky and topics, no coupling of tokens", (
         size("circular shift", window=(0.05, 0.09), limit=CUT),
         size("shifts that keep away from 0", mutant=True, limit=NEAR)), partial(shift_rejects, SHORT), 2000),
+    Study("layers apart, template", "40 documents of 64 tokens of topics that begin with the same 6, no coupling of tokens", (
+        size("circular shift of all tokens", window=(0.9, 1.0), source="metrics specification 3.3", limit=TREND),
+        size("circular shift after the first 6 positions", source="metrics specification 3.3")),
+        partial(template_rejects, ApartWorld(prefix=6)), 2000),
     Study("pairs of layers apart", "5 layers, topics, no coupling of tokens", (
         size("Holm over adjacent pairs, shared shifts", source="metrics specification 5.3"), size("maxT over adjacent pairs, shared shifts"),
         size("each pair on its own at 5 %", mutant=True)), partial(family_rejects, ApartWorld(n_layers=5)), 2000),

@@ -267,7 +267,8 @@ class ChainWorld:
 class ApartWorld:
     """Layers that know nothing of each other token by token: each draws its own topics and sticks on its own, from the document's mixture.
 
-    topics False: tokens are independent of their document. What is left between two layers is the documents' composition.
+    topics False: tokens are independent of their document. What is left between two layers is the documents' composition. prefix: first
+    tokens that are the same in every document, as a template makes them.
     """
 
     topics: bool = True
@@ -278,6 +279,7 @@ class ApartWorld:
     n_experts: int = 8
     n_topics: int = 6
     alpha: float = 0.1
+    prefix: int = 0
     seed: int = 1
 
     @cached_property
@@ -292,4 +294,8 @@ class ApartWorld:
         document = np.repeat(np.arange(self.n_documents), self.length)
         mixture = rng.dirichlet(np.full(self.n_topics, self.alpha) + 1e-12, self.n_documents)
         layers = [choose(law, choose(mixture, document, rng), rng)[stuck(starts, self.sticky, rng)] for law in self.law_LZX]
-        return RoutedDocuments(layers, [self.n_experts] * self.n_layers, starts, random_keys(self.n_documents, rng))
+        place = np.arange(starts[-1]) - starts[document]
+        fixed = np.random.default_rng([self.seed, 8]).integers(0, self.n_experts, (self.n_layers, self.prefix + 1))
+        early = place < self.prefix
+        layers = [np.where(early, template[np.minimum(place, self.prefix)], layer) for layer, template in zip(layers, fixed)]
+        return RoutedDocuments(layers, [self.n_experts] * self.n_layers, starts, random_keys(self.n_documents, rng), place)
