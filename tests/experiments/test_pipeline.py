@@ -149,7 +149,8 @@ def _threshold(monkeypatch: pytest.MonkeyPatch, below: float) -> None:
 
 def test_a_threshold_that_was_changed_and_registered_again_stands_in_the_finding(here: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     root, register = copied(here, tmp_path), tmp_path / "registered.json"
-    registration.register("var", datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC), 0, register)
+    for name in hypotheses.names():
+        registration.register(name, datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC), 0, register)
     _threshold(monkeypatch, -0.3)
     for reader in (registration.read, registration.check):
         monkeypatch.setattr(reader, "__defaults__", (register, *(reader.__defaults__ or ())[1:]))
