@@ -110,6 +110,7 @@ def test_the_learning_curve_has_a_row_per_source_epoch_and_layer(found: Predicto
     assert found.learning["mi_bits"][8] > 1.5 and abs(found.learning["mi_bits"][6]) < 0.3  # the last epoch's third and first layer
 
 
+@pytest.mark.slow
 def test_it_goes_on_after_an_interruption_and_in_processes_of_their_own_with_the_same_bits(
         sources: Sources, learnt: Mapping[tuple[str, str], Predictions], directory: Path, tmp_path: Path) -> None:
     first = directory / "code" / PROPHET
