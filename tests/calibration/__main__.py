@@ -18,7 +18,8 @@ Made by `make calibrate`. Every interval and every test of `analysis` is run her
 at 5 % should reject in at most 5 of 100 where there is nothing to find. `found` is the frequency, `window` what the method claims, and `allowed`
 the window widened by three Monte-Carlo errors. The worlds have topics, sticky tokens, template prefixes, unequal lengths and token budgets, so
 that tokens of one document are alike, as they are in text: whatever counts tokens as independent fails here, as the last table shows. The second
-table is the one to read before trusting a number: it says where a sound method does not keep its nominal frequency, and why.
+table is the one to read before trusting a number: it says where a sound method does not keep its nominal frequency, and why. Its windows are no
+claim of the method: they were set from what trial runs found, so that a change is noticed.
 """
 HEADER = "| method | world | nominal | window | allowed | found | replicates | |\n|---|---|---|---|---|---|---|---|"
 SECTIONS = (("Methods", lambda claim: not claim.mutant and not claim.limit), ("Known limits", lambda claim: bool(claim.limit) and not claim.mutant),
