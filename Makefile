@@ -20,7 +20,7 @@ export ASSAY_ROOT := $(ROOT)
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
-	@echo "make experiment takes EXP=$(EXP) PROFILE=quick|full|gpu|tiny MODEL=<hub id or directory> ARGS='--set seed=1'"
+	@echo "make experiment takes EXP=$(EXP) PROFILE=quick|full|gpu|tiny MODEL=<hub id or directory> TRACE='<files>' ARGS='--set seed=1'"
 
 .venv/.stamp: pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
@@ -30,7 +30,7 @@ help: ## this list
 install: .venv/.stamp ## make the environment (TORCH=any leaves torch unpinned, for a CUDA build)
 
 experiment: .venv/.stamp ## run an experiment end to end and print the verdict
-	$(ASSAY) run $(EXP) --profile $(PROFILE) $(if $(MODEL),--model '$(MODEL)') $(ARGS)
+	$(ASSAY) run $(EXP) --profile $(PROFILE) $(if $(MODEL),--model '$(MODEL)') $(if $(TRACE),--trace $(TRACE)) $(ARGS)
 
 test: .venv/.stamp ## the test suite without its long simulations
 	.venv/bin/python -m pytest -n 2 --dist loadfile -m 'not slow' $(ARGS)

@@ -109,3 +109,22 @@ class RoutingTrace(Protocol):
 
     def batches(self, *, split: str | None = None, layers: Sequence[int] | None = None) -> Iterator[TraceBatch]:
         """Yield the rows of `split` (all, if None), with the chosen layers only, in a fixed order."""
+
+
+@dataclass(frozen=True)
+class CountsTrace:
+    """A trace of which only additive tables were kept. What needs tokens or documents is undefined on it: nothing can be resampled.
+
+    domains: labels; counts: L arrays int64 [D, E] of selections (k per token); first: the same of first choices, or None;
+    pairs: (layer index, later layer index) -> int64 [D, E, E'] of first choices where `pairs_first`, else of choices of equal rank;
+    tokens: int64 [D], or None; types: L arrays of rows (domain index, expert, token id, count) int64 [n, 4], or None.
+    """
+
+    meta: TraceMeta
+    domains: tuple[str, ...]
+    counts: tuple[NDArray[np.int64], ...]
+    first: tuple[NDArray[np.int64], ...] | None = None
+    pairs: Mapping[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
+    pairs_first: bool = True
+    tokens: NDArray[np.int64] | None = None
+    types: tuple[NDArray[np.int64], ...] | None = None

@@ -39,6 +39,8 @@ ALIAS_HELP = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line; `assay COMMAND --help` explains each."""
+    from experiments import importing
+
     top = argparse.ArgumentParser(prog="assay", description="Put hypotheses about mixture-of-experts routing to the test.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -49,6 +51,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--new", action="store_true", help="a new run even where one with this declaration exists")
     for flag, key in ALIASES.items():
         run.add_argument(flag, default=None, metavar="VALUE", help=f"{ALIAS_HELP.get(flag, 'the same as')} (--set {key}=VALUE)")
+
+    run.add_argument("--trace", nargs="+", default=None, metavar="PATH", help="routing that was recorded elsewhere, in place of corpus and "
+                     "model (--set trace.paths=[..]; what files do not say: trace.domains, trace.n_experts, ...)")
+
+    bring = commands.add_parser("import", help="somebody else's trace as one of ours, with its provenance and what was met")
+    importing.add_arguments(bring)
 
     for name, words in (("resume", "go on with an interrupted run"), ("report", "write a run's figures and report again"),
                         ("publish", "log a run to MLflow (again)")):
@@ -72,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
         doctor.add_argument(flag, default=None)
 
     measure = commands.add_parser("measure", help="every number that a trace gives: value, interval, null, or the reason why there is none")
-    measure.add_argument("trace", help="run (directory or name), trace directory, or ESFT .npz")
+    measure.add_argument("trace", help="run (directory or name), trace directory, or a file or folder that `assay import` knows")
     measure.add_argument("--split", default="test", help="documents to describe: train, calibration or test")
     measure.add_argument("--only", action="append", choices=("usage", "domains", "layers", "sequence"), help="a section (all, if not given)")
     measure.add_argument("--seed", type=int, default=0, help="of every random draw")
@@ -102,6 +110,9 @@ def overrides_of(arguments: argparse.Namespace) -> list[str]:
         value = getattr(arguments, flag.lstrip("-").replace("-", "_"))
         if value is not None:
             chosen.append(f"{key}={toml_value(key, value)}")
+    if arguments.trace:
+        paths = ", ".join(toml_value("trace.paths", str(Path(path).resolve())) for path in arguments.trace)
+        chosen.append(f"trace.paths=[{paths}]")
     return chosen
 
 
@@ -112,12 +123,13 @@ def root() -> Path:
 
 def dispatch(arguments: argparse.Namespace) -> int:
     """Carry out one command and return its exit status."""
-    from experiments import commands
+    from experiments import commands, importing
 
     plain: dict[str, Callable[[], int]] = {
         "resume": lambda: commands.resume(root(), arguments.run),
         "report": lambda: commands.report(root(), arguments.run),
         "publish": lambda: commands.publish(root(), arguments.run),
+        "import": lambda: importing.run(arguments),
         "corpus": lambda: commands.corpus(root(), arguments.experiment, arguments.profile or "quick", arguments.overrides, arguments.create_splits),
         "list": lambda: commands.show(root()),
         "check": commands.check,

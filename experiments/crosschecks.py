@@ -7,7 +7,7 @@ from typing import Any
 
 import hypotheses
 from experiments.problems import did_you_mean
-from experiments.specs import CorpusSpec, EntropyKnob, TestbedSpec, UncertaintySpec, entropy_share
+from experiments.specs import CorpusSpec, EntropyKnob, SourceSpec, TestbedSpec, UncertaintySpec, entropy_share
 
 Found = tuple[tuple[int | str, ...], str, str]  # location, message, remedy
 
@@ -85,6 +85,19 @@ def _corpus_place(tables: Mapping[str, Any]) -> Iterator[Found]:
         yield ("corpus", "sources"), f"sources belong to a datasets corpus, not to {kind}", 'set corpus.name = "datasets", or drop them'
 
 
+def _trace(tables: Mapping[str, Any]) -> Iterator[Found]:
+    trace = _table(tables, "trace")
+    paths, labels = trace.get("paths", ()), trace.get("domains", ())
+    if labels and len(labels) != len(paths):
+        yield ("trace", "domains"), f"{len(labels)} labels for {len(paths)} paths", "give one for each path, or none"
+    model = _table(tables, "source").get("model", SourceSpec().model)
+    if paths and not model.startswith("testbed:"):
+        yield ("source", "model"), f"{model!r} would not be run: the routing is read from trace.paths", "give one of the two"
+    for key in ("format", "model", "n_experts", "top_k", "layers", "mapping", "domains"):
+        if trace.get(key) and not paths:
+            yield ("trace", key), "says something of files that are not named", "add trace.paths"
+
+
 def _testbed(tables: Mapping[str, Any]) -> Iterator[Found]:
     testbed = TestbedSpec().model_dump() | dict(_table(tables, "testbed"))
     if testbed["hidden"] % testbed["heads"]:
@@ -122,4 +135,4 @@ def _entropy_knob(tables: Mapping[str, Any]) -> Iterator[Found]:
 
 
 CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Found]], ...] = (
-    _known_hypotheses, _level, _shares, _domains, _corpus_place, _testbed, _knobs, _entropy_knob)
+    _known_hypotheses, _level, _shares, _domains, _corpus_place, _trace, _testbed, _knobs, _entropy_knob)

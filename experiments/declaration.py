@@ -35,12 +35,14 @@ from experiments.specs import (
     SweepSpec,
     TestbedSpec,
     TopologySpec,
+    TraceSpec,
     UncertaintySpec,
 )
 
 __all__ = [
     "AnalysisSpec", "CorpusSpec", "CountKnob", "DatasetSource", "DeclarationError", "EntropyKnob", "Experiment", "FastPathSpec", "Frozen",
-    "KnobsSpec", "PredictorSpec", "Problem", "SourceSpec", "SweepSpec", "TestbedSpec", "TopologySpec", "UncertaintySpec", "choose_profile",
+    "KnobsSpec", "PredictorSpec", "Problem", "SourceSpec", "SweepSpec", "TestbedSpec",
+    "TopologySpec", "TraceSpec", "UncertaintySpec", "choose_profile",
     "declared_names", "declared_path", "load", "resolved",
 ]
 
@@ -54,6 +56,7 @@ class Experiment(Frozen):
     hypotheses: tuple[str, ...]
     seed: Annotated[int, Field(ge=0)] = 0
     source: SourceSpec = SourceSpec()
+    trace: TraceSpec = TraceSpec()
     testbed: TestbedSpec = TestbedSpec()
     corpus: CorpusSpec = CorpusSpec()
     uncertainty: UncertaintySpec = UncertaintySpec()

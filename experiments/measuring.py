@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from analysis.survey import Row, SurveyPlan, survey
-from analysis.trace import RoutingTrace, TraceError
+from analysis.trace import CountsTrace, RoutingTrace, TraceError
 from tracking.atomic import write_text
 
 
 def open_trace(path: Path) -> RoutingTrace:
-    """The trace of a run directory, a trace directory, or an ESFT `.npz`; TraceError says what was looked for."""
-    if path.suffix == ".npz":
-        from experiments.sources.esft import EsftTrace
-
-        return EsftTrace(path)
+    """The trace of a run directory, a trace directory, or a file or folder in a foreign format; TraceError says what was looked for."""
     for directory in (path, path / "trace"):
         if (directory / "manifest.json").is_file():
             from tracking.traces import StoredTrace
 
             return StoredTrace.open(directory)
-    raise TraceError(f"{path}: no trace; give a run directory, its trace directory (with manifest.json), or an ESFT .npz")
+    if not path.exists():
+        raise TraceError(f"{path}: no trace; give a run directory, its trace directory (with manifest.json), or a file that `assay import` knows")
+    from experiments.importing import whole
+
+    trace = whole(path)
+    if isinstance(trace, CountsTrace):
+        raise TraceError(f"{path}: holds counts and no documents, so that nothing can be resampled; describe it with: make experiment EXP=atlas")
+    return trace
 
 
 def rows_of(trace: RoutingTrace, plan: SurveyPlan) -> Iterator[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import hypotheses
 from experiments import claims, registration
 from experiments.declaration import Experiment, SourceSpec, resolved
 from experiments.progress import Progress
-from experiments.stages import analyse, collect, controls, corpus, judge, model, publish, report
+from experiments.stages import analyse, collect, controls, corpus, imported, judge, model, publish, report
 from experiments.stages.context import Context
 from experiments.stages.stage import StageOf
 from hypotheses.claim import canonical_json, fingerprint
@@ -30,6 +31,7 @@ FIRST = (
     StageOf("model", model.run, ("training.json",), ("corpus",)),
     StageOf("collect", collect.run, ("trace/collection.json", "frequency/*"), ("corpus", "model"), publishes=True, defers=True),
 )
+IMPORTED = tuple(replace(stage, work=work) for stage, work in zip(FIRST, (imported.documents, imported.model, imported.collect)))
 JUDGE = StageOf("judge", judge.run, ("findings.json",), ("analyse", "controls"), publishes=True)
 
 
@@ -41,7 +43,7 @@ def stages_of(experiment: Experiment) -> tuple[StageOf, ...]:
     analysis = StageOf("analyse", analyse.run, ("analysis/*/evaluation.json", "analysis/*/tables/*", "routing_stats.*"), needed, opens_test=True)
     controlled = StageOf("controls", controls.run, ("controls/*/*/evaluation.json",), ("collect", "analyse"))
     shown = StageOf("report", report.run, ("report/report.html", "report/report.md"), ("judge", *(stage.name for stage in after)))
-    return (*FIRST, *before, analysis, *after, controlled, JUDGE, shown)
+    return (*(IMPORTED if experiment.trace.given else FIRST), *before, analysis, *after, controlled, JUDGE, shown)
 
 
 DECLARED_IN = "declared_in.json"  # what `assay resume` reads again
@@ -102,7 +104,11 @@ def recorded(declaration: Mapping[str, Any]) -> Experiment:
 
 
 def _before_anything(experiment: Experiment, root: Path, progress: Progress, *, begun: bool) -> Corpus | None:
-    """Refuse a model or files of one's own that are not there, or not usable, before a run directory exists; the files' documents."""
+    """Refuse a model, a trace or documents of one's own that are not there, or not usable, before a run directory exists; the documents."""
+    if experiment.trace.given:
+        if not begun:
+            imported.open_declared(experiment.trace)
+        return None
     if not begun:
         _refuse_unusable(experiment.source)
     if experiment.corpus.path is None:

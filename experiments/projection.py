@@ -25,7 +25,7 @@ JUDGED_FIRST = "criteria/met"
 
 def run_name(model: str, finding: Finding | None) -> str:
     """"<model> <VERDICT>", short enough to be read in the run table."""
-    short = Path(model.removeprefix("testbed:")).name[:MODEL_NAME_LENGTH]
+    short = model[:MODEL_NAME_LENGTH]
     if finding is None:
         return short
     return f"{short} {(finding.verdict or 'no verdict').upper()}"
@@ -56,12 +56,25 @@ def sweep_metrics(sweep: Mapping[str, Any]) -> list[tuple[str, float | None, int
     return rows
 
 
+def model_of(experiment: Experiment) -> str:
+    """The model's name for people; of a trace that was recorded elsewhere, the one declared, else the names of its files."""
+    trace = experiment.trace
+    if trace.given:
+        return Path(trace.model).name if trace.model else "+".join(Path(path).stem for path in trace.paths)
+    return Path(experiment.source.model.removeprefix("testbed:")).name
+
+
+def corpus_of(experiment: Experiment) -> str:
+    """The corpus' name, or the names of the files whose documents were routed elsewhere."""
+    return "+".join(Path(path).stem for path in experiment.trace.paths) or experiment.corpus.name
+
+
 def params_of(experiment: Experiment, facts: Mapping[str, Any]) -> dict[str, object]:
     """What a person would filter or compare runs by."""
     layers = facts.get("layers", [])
-    model = Path(experiment.source.model.removeprefix("testbed:")).name
+    model = model_of(experiment)
     return {"model": model, "profile": experiment.profile, "seed": experiment.seed, "dtype": experiment.source.dtype,
-            "quantize": experiment.source.quantize or "none", "corpus": experiment.corpus.name, "documents": facts.get("n_documents"),
+            "quantize": experiment.source.quantize or "none", "corpus": corpus_of(experiment), "documents": facts.get("n_documents"),
             "tokens": facts.get("n_tokens"), "moe_layers": len(layers) or None,
             "n_experts": layers[0]["n_experts"] if layers else None, "top_k": layers[0]["top_k"] if layers else None,
             "overrides": " ".join(experiment.overrides) or "none"}
@@ -110,7 +123,7 @@ def _tags(experiment: Experiment, name: str, run: Begun) -> dict[str, object]:
 
 def begun(experiment: Experiment, name: str, run: Begun, tags: Mapping[str, object]) -> Projection:
     """The projection of a run that has begun: what is declared, logged before a test document is read."""
-    return Projection(experiment=name, run_name=run_name(experiment.source.model, None), run_id=f"{run.run_id}:{name}", status="RUNNING",
+    return Projection(experiment=name, run_name=run_name(model_of(experiment), None), run_id=f"{run.run_id}:{name}", status="RUNNING",
                       started_ms=run.started_ms, tags={**_tags(experiment, name, run), **tags})
 
 
@@ -118,7 +131,7 @@ def judged(experiment: Experiment, finding: Finding, run: Begun, content: Judged
     """The projection of a run with its finding; FINISHED once the run has ended."""
     name, ended = finding.hypothesis, content.ended
     return Projection(
-        experiment=name, run_name=run_name(experiment.source.model, finding), run_id=f"{run.run_id}:{name}",
+        experiment=name, run_name=run_name(model_of(experiment), finding), run_id=f"{run.run_id}:{name}",
         status="FINISHED" if ended else "RUNNING", started_ms=run.started_ms,
         ended_ms=int(datetime.fromisoformat(ended).timestamp() * 1000) if ended else None, params=content.params, metrics=content.metrics,
         tags={**_tags(experiment, name, run), **content.tags}, note=content.note, datasets=content.datasets, artifacts=content.artifacts)

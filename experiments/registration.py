@@ -30,7 +30,8 @@ FAMILIES: Mapping[str, str] = {
 
 
 OF_ONE_CLAIM: Mapping[str, tuple[str, ...]] = {"topology": ("topology", "predictor")}  # tables that only this claim's verdict depends on
-DRAWING = ("corpus.salt", "corpus.calibration_share", "corpus.test_share")  # another draw of the splits is another look
+DRAWING = ("corpus.salt", "corpus.calibration_share", "corpus.test_share",
+           "trace.salt", "trace.test_share")  # another draw of the splits is another look
 
 
 def protocol(experiment: Experiment, claims: Sequence[Hypothesis]) -> dict[str, Any]:
@@ -38,16 +39,12 @@ def protocol(experiment: Experiment, claims: Sequence[Hypothesis]) -> dict[str, 
 
     Neither the code's version nor where files lie: bytes are identified by the hashes of corpus and trace manifests, recorded beside it.
     """
-    source, corpus = experiment.source, experiment.corpus
+    source = experiment.source
     fields: dict[str, Any] = {
         "schema": PROTOCOL_SCHEMA,
         "hypotheses": {claim.name: claim.declaration() for claim in claims},
         "seed": experiment.seed,
-        "corpus": corpus.model_dump(mode="json", exclude={"path"}),
-        "splits": {"by": "SHA-256 of salt and document id", "salt": corpus.salt, "calibration": corpus.calibration_share,
-                   "test": corpus.test_share, "tuned_on": "calibration", "judged_on": "test"},
-        "source": {"model": model_name(source.model), **source.model_dump(mode="json", include={
-            "kind", "revision", "dtype", "quantize", "max_length", "layers"})},
+        **_documents_of(experiment),
         "uncertainty": experiment.uncertainty.model_dump(mode="json"),
         "analysis": experiment.analysis.model_dump(mode="json"),
         "sweep": experiment.sweep.model_dump(mode="json"),
@@ -57,9 +54,22 @@ def protocol(experiment: Experiment, claims: Sequence[Hypothesis]) -> dict[str, 
     for name in OF_ONE_CLAIM:
         if name in experiment.hypotheses:
             fields |= {table: getattr(experiment, table).model_dump(mode="json") for table in OF_ONE_CLAIM[name]}
-    if source.is_testbed:
+    if source.is_testbed and not experiment.trace.given:
         fields["testbed"] = experiment.testbed.model_dump(mode="json")
     return fields
+
+
+def _documents_of(experiment: Experiment) -> dict[str, Any]:
+    """Which documents, how they are split, and whose routing it is."""
+    source, corpus, trace = experiment.source, experiment.corpus, experiment.trace
+    splits = {"by": "SHA-256 of salt and document id", "tuned_on": "calibration", "judged_on": "test"}
+    if trace.given:
+        return {"trace": trace.model_dump(mode="json", exclude={"paths", "mapping"}),
+                "splits": {**splits, "salt": trace.salt, "calibration": 1 - trace.test_share, "test": trace.test_share}}
+    return {"corpus": corpus.model_dump(mode="json", exclude={"path"}),
+            "splits": {**splits, "salt": corpus.salt, "calibration": corpus.calibration_share, "test": corpus.test_share},
+            "source": {"model": model_name(source.model), **source.model_dump(mode="json", include={
+                "kind", "revision", "dtype", "quantize", "max_length", "layers"})}}
 
 
 def protocol_fingerprint(experiment: Experiment, claims: Sequence[Hypothesis]) -> str:

@@ -120,6 +120,31 @@ class SourceSpec(Frozen):
         return self.model.startswith("testbed:")
 
 
+class TraceSpec(Frozen):
+    """A trace that was recorded elsewhere, in place of corpus and model; what its files do not say by themselves is said here.
+
+    paths: files or folders of one model; domains: a label for each (else the file's own, else its name); format: recognised by content
+    unless named; model, n_experts, top_k, layers, mapping: see `assay import --help`. Documents are dealt to calibration and test by the
+    hash of salt and id, unless the source has splits.
+    """
+
+    paths: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    format: str | None = None
+    model: str | None = None
+    n_experts: Positive | None = None
+    top_k: Positive | None = None
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    mapping: str | None = None
+    test_share: Share = 0.7
+    salt: str = "assay"
+
+    @property
+    def given(self) -> bool:
+        """Whether the routing is read from files instead of collected."""
+        return bool(self.paths)
+
+
 class UncertaintySpec(Frozen):
     """What is resampled, how often, and the level of every interval."""
 

@@ -17,20 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracking.atomic import PART, ContentError, read_sealed, sha256_file, storage_errors, sync_directory, write_sealed
+from tracking.shards import PLACE, TYPES
 from tracking.traces import StoredTrace
 
 CACHE = "cache"
 SEAL = "cache.json"
-PLAIN = ("document", "position", "token_id")
 
 
 @dataclass(frozen=True)
 class LayerMajor:
-    """Memory-mapped, read-only. document, position, token_id: int32 [T]; ids: one array [T, K] per layer, K and dtype of that layer."""
+    """Memory-mapped, read-only. document, position, token_id: int32 [T], token_id None where the trace has none; ids: one array [T, K] a layer."""
 
     document: NDArray[np.int32]
     position: NDArray[np.int32]
-    token_id: NDArray[np.int32]
+    token_id: NDArray[np.int32] | None
     ids: tuple[NDArray[Any], ...]
 
 
@@ -41,12 +41,16 @@ def layer_major(trace: StoredTrace) -> LayerMajor:
         shutil.rmtree(directory, ignore_errors=True)
         _make(directory, trace)
     columns = {name: np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _names(trace)}
-    ids = tuple(columns[name] for name in _names(trace)[len(PLAIN):])
-    return LayerMajor(columns["document"], columns["position"], columns["token_id"], ids)
+    ids = tuple(columns[name] for name in _names(trace)[len(_plain(trace)):])
+    return LayerMajor(columns["document"], columns["position"], columns.get(TYPES), ids)
+
+
+def _plain(trace: StoredTrace) -> tuple[str, ...]:
+    return (*PLACE, TYPES) if TYPES in (trace.manifest.columns or ()) else PLACE
 
 
 def _names(trace: StoredTrace) -> tuple[str, ...]:
-    return (*PLAIN, *(f"ids_TK-{layer:02d}" for layer in range(len(trace.meta.layers))))
+    return (*_plain(trace), *(f"ids_TK-{layer:02d}" for layer in range(len(trace.meta.layers))))
 
 
 def _whole(directory: Path, digest: str) -> bool:
@@ -77,15 +81,16 @@ def _make(directory: Path, trace: StoredTrace) -> None:
 
 def _fill(aside: Path, trace: StoredTrace) -> None:
     """Write the columns with plain writes: a full disk is then an error, where a memory map would be a bus error."""
-    shapes: dict[str, tuple[Any, tuple[int, ...]]] = dict.fromkeys(PLAIN, (np.dtype(np.int32), (trace.n_tokens,)))
-    for name, layer in zip(_names(trace)[len(PLAIN):], trace.meta.layers):
+    plain = _plain(trace)
+    shapes: dict[str, tuple[Any, tuple[int, ...]]] = dict.fromkeys(plain, (np.dtype(np.int32), (trace.n_tokens,)))
+    for name, layer in zip(_names(trace)[len(plain):], trace.meta.layers):
         shapes[name] = (layer.id_dtype, (trace.n_tokens, layer.top_k))
     with ExitStack() as stack:
         files = [stack.enter_context((aside / f"{name}.npy").open("xb")) for name in shapes]
         for file, (dtype, shape) in zip(files, shapes.values()):
             np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
         for batch in trace.batches(columns=("ids",)):
-            for file, values in zip(files, (batch.document, batch.position, batch.types, *batch.ids)):
+            for file, values in zip(files, (*(getattr(batch, name) for name in plain), *batch.ids)):
                 file.write(np.ascontiguousarray(values).data)
         for file in files:
             file.flush()

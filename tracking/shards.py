@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 FAMILIES = ("ids", "weights", "entropy_nats", "simpson", "top1_prob", "dropped")
 REALS = ("entropy_nats", "simpson", "top1_prob")
-PLAIN = ("document", "position", "token_id")
+PLACE = ("document", "position")
+TYPES = "token_id"  # int32, absent where the source did not record it
 GROUP_ROWS = 65_536  # rows of a row group, the unit that is read at once; a longer document has one of its own
 METADATA = b"assay"
 
@@ -39,14 +40,16 @@ def column_name(family: str, layer: int) -> str:
 
 def column_of(batch: TraceBatch, name: str) -> NDArray[Any]:
     """The values of the column called `name`: [T], or [T, K] for ids and weights."""
+    if name == TYPES:
+        return batch.types
     family, _, layer = name.partition("/")
     column: NDArray[Any] = getattr(batch, family)[int(layer)]
     return column
 
 
 def columns_of(batch: TraceBatch, layers: Sequence[LayerMeta]) -> list[str]:
-    """Names of the per-layer columns that `batch` fills, in the order of files and digests."""
-    names = []
+    """Names of the columns that `batch` fills beside document and position, in the order of files and digests."""
+    names = [] if batch.token_id is None else [TYPES]
     for family in FAMILIES:
         column = getattr(batch, family)
         if column is not None:
@@ -64,7 +67,7 @@ def canonical(batch: TraceBatch, layers: Sequence[LayerMeta]) -> TraceBatch:
         return np.ascontiguousarray(array[order], dtype=dtype)
 
     return TraceBatch(
-        rows(batch.document), rows(batch.position), rows(batch.types),
+        rows(batch.document), rows(batch.position), None if batch.token_id is None else rows(batch.token_id),
         ids=tuple(rows(ids, layer.id_dtype) for ids, layer in zip(batch.ids, layers)),
         weights=None if batch.weights is None else tuple(rows(weights) for weights in batch.weights),
         dropped=None if batch.dropped is None else tuple(None if mask is None else rows(mask) for mask in batch.dropped),
@@ -82,8 +85,8 @@ def chosen_rows(batch: TraceBatch, rows: NDArray[np.bool_]) -> TraceBatch:
         return None if column is None else tuple(None if part is None else part[rows] for part in column)
 
     reals = {name: None if getattr(batch, name) is None else getattr(batch, name)[:, rows] for name in REALS}
-    return TraceBatch(batch.document[rows], batch.position[rows], batch.types[rows], ids=parts(batch.ids),
-                      weights=parts(batch.weights), dropped=parts(batch.dropped), **reals)
+    return TraceBatch(batch.document[rows], batch.position[rows], None if batch.token_id is None else batch.token_id[rows],
+                      ids=parts(batch.ids), weights=parts(batch.weights), dropped=parts(batch.dropped), **reals)
 
 
 def encode(batch: TraceBatch, layers: Sequence[LayerMeta], documents: Mapping[int, DocumentRow], metadata: Mapping[str, Any]) -> bytes:
@@ -115,7 +118,7 @@ def _groups(document: NDArray[np.int32]) -> Iterator[tuple[int, int]]:
 def _table(batch: TraceBatch, layers: Sequence[LayerMeta], documents: Mapping[int, DocumentRow]) -> pa.Table:
     import pyarrow as pa
 
-    columns: dict[str, Any] = {name: pa.array(getattr(batch, name)) for name in PLAIN}
+    columns: dict[str, Any] = {name: pa.array(getattr(batch, name)) for name in PLACE}
     numbers, inverse = np.unique(batch.document, return_inverse=True)
     for name in ("domain", "split"):
         words = [getattr(documents[int(number)], name) for number in numbers]
@@ -158,16 +161,18 @@ def read_batches(path: Path, layers: Sequence[LayerMeta], chosen: Sequence[int],
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             there = set(file.schema_arrow.names)
-            wanted = [name for family in families for layer in chosen if (name := column_name(family, layer)) in there]
+            wanted = [TYPES] if TYPES in there else []
+            wanted += [name for family in families for layer in chosen if (name := column_name(family, layer)) in there]
             for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=[*PLAIN, *wanted], use_threads=False)
+                table = file.read_row_group(group, columns=[*PLACE, *wanted], use_threads=False)
                 yield _batch(table, layers, chosen, families)
     except (pa.ArrowException, OSError, KeyError, ValueError, OverflowError) as error:
         raise TraceError(f"{path}: cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}") from error
 
 
 def _batch(table: pa.Table, layers: Sequence[LayerMeta], chosen: Sequence[int], families: Sequence[str]) -> TraceBatch:
-    columns: dict[str, Any] = {"ids": ()} | {name: _values(table[name], np.dtype(np.int32)) for name in PLAIN}
+    plain = (*PLACE, TYPES) if TYPES in table.column_names else PLACE
+    columns: dict[str, Any] = {"ids": (), TYPES: None} | {name: _values(table[name], np.dtype(np.int32)) for name in plain}
     for family in families:
         parts = [_layer_column(table, family, layer, layers[layer]) for layer in chosen]
         if any(part is not None for part in parts):

@@ -19,7 +19,9 @@ SLACK = 1e-3  # of float32 sums over many experts, and of float16 weights
 def check_batch(where: str, batch: TraceBatch, meta: TraceMeta) -> None:
     """Raise TraceError where a value of `batch` cannot be a routing of `meta`; `where` names the shard."""
     n_rows = len(batch.document)
-    for name, column in (("document", batch.document), ("position", batch.position), ("token_id", batch.types)):
+    for name, column in (("document", batch.document), ("position", batch.position), ("token_id", batch.token_id)):
+        if column is None:
+            continue
         if column.shape != (n_rows,) or column.dtype != np.int32:
             raise TraceError(f"{where}: column {name}: {column.dtype} {list(column.shape)}, expected int32 [{n_rows}]")
     _check_tokens(where, batch, meta.vocabulary_size)
@@ -47,10 +49,12 @@ def _check_tokens(where: str, batch: TraceBatch, vocabulary_size: int) -> None:
     if (batch.position < 0).any():
         row = _first(batch.position < 0)
         raise TraceError(f"{where}: document {batch.document[row]}: position {batch.position[row]}; positions count from 0")
-    outside = (batch.types < 0) | (batch.types >= vocabulary_size)
+    if batch.token_id is None:
+        return
+    outside = (batch.token_id < 0) | (batch.token_id >= vocabulary_size)
     if outside.any():
         row = _first(outside)
-        raise TraceError(f"{where}: document {batch.document[row]}, position {batch.position[row]}: token_id {batch.types[row]}, but "
+        raise TraceError(f"{where}: document {batch.document[row]}, position {batch.position[row]}: token_id {batch.token_id[row]}, but "
                          f"the vocabulary has {vocabulary_size} types; correct TraceMeta.vocabulary_size, or tokenise as the model does")
 
 

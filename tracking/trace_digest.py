@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.trace import DocumentRow, LayerMeta, TraceBatch
-from tracking.shards import column_of
+from tracking.shards import TYPES, column_of
 
 WORDS = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
 
@@ -31,13 +31,13 @@ class TraceDigest:
         if not len(batch):
             return
         edges = np.flatnonzero(np.r_[True, batch.document[1:] != batch.document[:-1], True]).tolist()
-        rows = _row_bytes([batch.position, batch.types, *(column_of(batch, name) for name in self._columns)])
+        rows = _row_bytes([batch.position, *(column_of(batch, name) for name in self._columns)])
         for start, stop in zip(edges[:-1], edges[1:]):
             self._documents[int(batch.document[start])] = (stop - start, hashlib.sha256(rows[start:stop]).digest())
 
     def value(self, documents: Iterable[DocumentRow]) -> str:
         """The digest, hexadecimal: columns with their types, then every document that has rows, by number, with id, domain and split."""
-        total = hashlib.sha256(json.dumps(["position:int32", "token_id:int32", *map(self._typed, self._columns)]).encode())
+        total = hashlib.sha256(json.dumps(["position:int32", *map(self._typed, self._columns)]).encode())
         for row in sorted(documents, key=lambda row: row.document):
             if row.document in self._documents:
                 n_rows, digest = self._documents[row.document]
@@ -45,6 +45,8 @@ class TraceDigest:
         return total.hexdigest()
 
     def _typed(self, name: str) -> str:
+        if name == TYPES:
+            return f"{name}:int32"
         family, _, index = name.partition("/")
         layer = self._layers[int(index)]
         types = {"ids": f"{layer.id_dtype}x{layer.top_k}", "weights": f"float16x{layer.top_k}", "dropped": "uint8"}

@@ -46,7 +46,7 @@ class ListedShard(ListedFile):
 
 @dataclass
 class Manifest:
-    """What manifest.json says. columns: names of the per-layer columns, fixed by the first shard; digest: set when finished."""
+    """What manifest.json says. columns: names of all columns but document and position, fixed by the first shard; digest: set when finished."""
 
     meta: dict[str, Any]
     documents: ListedFile

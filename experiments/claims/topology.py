@@ -49,7 +49,7 @@ def evidence(context: Context, trace: RoutingTrace) -> TopologyEvidence:
     own = trace is context.trace
     corpus = context.read_json("corpus/manifest.json")
     domains = tuple(corpus.get("documents", {})) + tuple(corpus.get("empty_domains", ()))
-    topics = {one.id: one.topic for one in context.corpus.documents if one.topic is not None} if own else {}
+    topics = context.topics if own else {}
     return TopologyEvidence(trace, settings(context, judged_only=not own), domains, _predicted(context) if own else None,
                             tuple(context.experiment.topology.pairs), topics=topics)
 

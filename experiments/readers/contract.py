@@ -1,20 +1,15 @@
-"""What a reader gives: rows in numbered whole-document batches, or additive tables where only counts were kept.
-
-D domain, L MoE layer, E expert.
-"""
+"""What a reader gives: rows in numbered whole-document batches, or additive tables where only counts were kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from analysis.trace import CountsTrace, DocumentRow, TraceBatch, TraceError, TraceMeta
 
-from analysis.trace import DocumentRow, TraceBatch, TraceError, TraceMeta
-
+UNKNOWN = "unknown"  # revision of a model whose files the source does not identify
 SPLIT = "test"  # of documents whose source has no splits; the import deals them out by the hash of their id
 
 
@@ -68,21 +63,7 @@ class ForeignTrace(Protocol):
 
 
 @dataclass(frozen=True)
-class ForeignCounts:
-    """Additive tables of a source that kept no rows. Undefined for everything that needs tokens or documents.
+class ForeignCounts(CountsTrace):
+    """Additive tables of a source that kept no rows, with what its reader met."""
 
-    domains: labels; counts: L arrays int64 [D, E] of selections (k per token); first: the same of first choices, or None;
-    pairs: (layer index, later layer index) -> int64 [D, E, E'] of first choices where `pairs_first`, else of equal ranks;
-    tokens: int64 [D], or None; types: L arrays of rows (domain index, expert, token id, count) int64 [n, 4], or None.
-    """
-
-    meta: TraceMeta
-    domains: tuple[str, ...]
-    counts: tuple[NDArray[np.int64], ...]
-    first: tuple[NDArray[np.int64], ...] | None = None
-    pairs: Mapping[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
-    pairs_first: bool = True
-    tokens: NDArray[np.int64] | None = None
-    types: tuple[NDArray[np.int64], ...] | None = None
     remarks: tuple[Remark, ...] = ()
-    details: Mapping[str, Any] = field(default_factory=dict)

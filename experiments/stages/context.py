@@ -12,7 +12,11 @@ from experiments.declaration import Experiment
 from experiments.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from analysis.trace import CountsTrace
     from experiments.corpora import Corpus
+    from experiments.imported_trace import ImportedTrace
     from experiments.sources.huggingface import HuggingFaceSource
     from tracking.traces import StoredTrace
 
@@ -57,10 +61,33 @@ class Context:
                                           "restore the corpus files, or start a run of the new ones with --new")
 
     @cached_property
+    def imported(self) -> ImportedTrace | CountsTrace:
+        """The trace that was recorded elsewhere. Raises TraceError if its files are not those that this run began with."""
+        from analysis.trace import CountsTrace, TraceError
+        from experiments.stages.imported import open_declared
+
+        trace = open_declared(self.experiment.trace)
+        began = self.read_json("corpus/manifest.json").get("sha256")
+        if began is not None and not isinstance(trace, CountsTrace) and began != trace.digest:
+            raise TraceError(f"{', '.join(self.experiment.trace.paths)}: the run began with other files or splits ({began[:12]}, now "
+                             f"{trace.digest[:12]}); restore them, or start a run of the new ones with --new")
+        return trace
+
+    @cached_property
+    def topics(self) -> Mapping[str, str]:
+        """Topic of each document that has one, by document id; a trace that was recorded elsewhere has none."""
+        if self.experiment.trace.given:
+            return {}
+        return {one.id: one.topic for one in self.corpus.documents if one.topic is not None}
+
+    @cached_property
     def source(self) -> HuggingFaceSource:
-        """The model with its capture, loaded on first use."""
+        """The model with its capture, loaded on first use. Raises SourceError where the routing was recorded elsewhere."""
+        from experiments.sources.errors import SourceError
         from experiments.sources.huggingface import HuggingFaceSource
 
+        if self.experiment.trace.given:
+            raise SourceError("the routing was recorded elsewhere, so there is no model to run")
         spec = self.experiment.source
         if spec.is_testbed:
             spec = spec.model_copy(update={"model": str(self.checkpoint)})

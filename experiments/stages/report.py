@@ -41,12 +41,18 @@ def write_report(context: Context) -> Path:
 
 
 def excluded_tokens(collection: dict[str, Any]) -> dict[str, int]:
-    """Tokens that have no row, by reason."""
-    return {"padding": collection["n_pads"], "special tokens": collection["n_special"], "beyond the length limit": collection["tokens_cut"]}
+    """Tokens that have no row, by reason; empty where the routing was recorded elsewhere, and nobody says."""
+    names = {"padding": "n_pads", "special tokens": "n_special", "beyond the length limit": "tokens_cut"}
+    return {words: collection[name] for words, name in names.items() if name in collection}
 
 
 def quality(collection: dict[str, Any]) -> list[dict[str, Any]]:
-    """Remarks on the collected rows: what was cut or empty, ties, capacity, memory."""
+    """Remarks on the collected rows: what was cut or empty, ties, capacity, memory; of an imported trace, what its readers met."""
+    if "n_pads" not in collection:
+        return [{"check": f"import of {one.get('file', 'the files')}: {one['code'].replace('_', ' ')}",
+                 "outcome": "noted" if one.get("count") is None else f"{one['count']:,}",
+                 "detail": one["words"] if one.get("share") is None else f"{one['words']} ({one['share']:.2%})"}
+                for one in collection.get("remarks", [])]
     rows = collection["rows"] or 1
     remarks = [
         {"check": "documents cut at the length limit", "outcome": f"{collection['n_cut']:,}",

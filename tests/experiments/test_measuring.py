@@ -11,7 +11,7 @@ import pytest
 
 from analysis.registry import every
 from experiments import cli
-from tests.experiments.sources.test_esft import written as esft_file
+from tests.experiments.readers.test_esft import written as esft_file
 from tests.synthetic_trace import make_trace
 
 

@@ -17,14 +17,17 @@ from analysis.metrics.frequency import spearman
 from analysis.metrics.specialization import mi_E_D_pooled
 from analysis.registry import find
 from analysis.survey import Row, SurveyPlan, survey
-from experiments.sources.esft import EsftTrace
+from analysis.trace import CountsTrace, RoutingTrace
+from experiments.importing import whole
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.exists(), reason=f"{DATA} is not there: real traces live beside the clone, not in it")
 
 
-def esft(task: str) -> EsftTrace:
-    return EsftTrace(DATA / "deepseek-ai__ESFT" / f"{task}.npz")
+def esft(task: str) -> RoutingTrace:
+    trace = whole(DATA / "deepseek-ai__ESFT" / f"{task}.npz")
+    assert not isinstance(trace, CountsTrace)
+    return trace
 
 
 def counts(name: str) -> dict[str, np.ndarray]:

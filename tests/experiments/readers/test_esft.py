@@ -11,7 +11,7 @@ import pytest
 
 from analysis.metrics.relevance import gate_score, relevant_experts, token_score
 from analysis.trace import TraceError
-from experiments.sources.esft import EsftTrace
+from experiments.readers.esft import EsftTrace, recognises
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data" / "deepseek-ai__ESFT"
 TASKS = ("law", "intent")
@@ -26,7 +26,7 @@ def real(task: str) -> EsftTrace:
 
 def sums(trace: EsftTrace) -> tuple[np.ndarray, np.ndarray, int]:
     counts, weights, tokens = np.zeros((len(trace.meta.layers), 64)), np.zeros((len(trace.meta.layers), 64)), 0
-    for batch in trace.batches():
+    for _, batch in trace.batches():
         tokens += len(batch)
         assert batch.weights is not None
         for layer, (ids, weight) in enumerate(zip(batch.ids, batch.weights)):
@@ -63,13 +63,13 @@ def test_the_same_rows_as_the_original_text(task: str) -> None:
     for path in DATA.glob(f"raw_{task}_first5_expert_weights_*.txt"):
         block = int(path.stem.rsplit("_", 1)[1])
         layer = next(index for index, meta in enumerate(trace.meta.layers) if meta.depth == block)
-        batch = next(iter(trace.batches(layers=[layer])))
+        _, batch = next(iter(trace.batches()))
         assert batch.weights is not None
         for number, line in enumerate(path.read_text().splitlines()):
             ids, weights = (np.array(part.split("\t"), float).reshape(-1, 6) for part in line.split("\t\t"))
             rows = batch.document == number
-            assert np.array_equal(np.sort(ids, axis=1), np.sort(batch.ids[0][rows], axis=1))
-            np.testing.assert_allclose(-np.sort(-weights, axis=1), batch.weights[0][rows].astype(float), atol=2**-11)
+            assert np.array_equal(np.sort(ids, axis=1), np.sort(batch.ids[layer][rows], axis=1))
+            np.testing.assert_allclose(-np.sort(-weights, axis=1), batch.weights[layer][rows].astype(float), atol=2**-11)
 
 
 def arrays(**changes: Any) -> dict[str, Any]:
@@ -90,20 +90,27 @@ def test_slots_are_by_weight_then_id_and_documents_whole(tmp_path: Path) -> None
     ids = np.tile(np.array([[9, 4], [7, 3]] * 2 + [[1, 2]], np.uint8), (3, 1, 1))
     weights = np.tile(np.array([[100, 100], [10, 20]] * 2 + [[5, 1]], np.uint16), (3, 1, 1))
     trace = EsftTrace(written(tmp_path, expert_ids=ids, weight_e4=weights))
-    (batch,) = trace.batches()
+    ((number, batch),) = trace.batches()
+    assert number == 0
     assert batch.ids[0].tolist() == [[4, 9], [3, 7], [4, 9], [3, 7], [1, 2]]
     assert batch.document.tolist() == [0, 0, 0, 1, 1] and batch.position.tolist() == [0, 1, 2, 0, 1]
     assert batch.token_id is None
     with pytest.raises(TraceError, match="token_id: absent"):
         _ = batch.types
-    assert list(trace.batches(split="calibration")) == []
 
 
 def test_batches_are_cut_between_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.sources.esft.ROWS_PER_BATCH", 2)
-    parts = list(EsftTrace(written(tmp_path)).batches(layers=[2, 0]))
-    assert [part.document.tolist() for part in parts] == [[0, 0, 0], [1, 1]]
-    assert len(parts[0].ids) == 2
+    monkeypatch.setattr("experiments.readers.esft.ROWS_PER_BATCH", 2)
+    trace = EsftTrace(written(tmp_path))
+    assert [(number, part.document.tolist()) for number, part in trace.batches()] == [(0, [0, 0, 0]), (1, [1, 1])]
+    assert [number for number, _ in trace.batches(after=0)] == [1]
+
+
+def test_the_format_is_recognised_by_content_alone(tmp_path: Path) -> None:
+    path = written(tmp_path).rename(tmp_path / "anything")
+    other = tmp_path / "other.npz"
+    np.savez(other, ids=np.zeros(3))
+    assert recognises(path) and not recognises(other) and not recognises(tmp_path)
 
 
 def bad_ids(row: int, values: tuple[int, int]) -> np.ndarray:

@@ -1,0 +1,76 @@
+"""`assay import`: somebody else's trace as one of ours, with where it came from and what was met on the way."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from analysis.trace import CountsTrace, RoutingTrace
+from experiments.imported_trace import Draw, ImportedTrace, joined, opened
+from experiments.progress import Console
+from experiments.readers.contract import ReadError, ReadOptions
+from experiments.specs import TraceSpec
+from tracking import count_tables
+from tracking.atomic import write_json
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """What `assay import` takes beside its paths."""
+    spec = TraceSpec()
+    command.add_argument("paths", nargs="+", metavar="PATH", help="files or folders of one model; the format is recognised by content")
+    command.add_argument("--out", required=True, metavar="DIRECTORY", help="where the trace is written; a second call goes on with it")
+    command.add_argument("--format", default=None, help="name of the format, where content does not tell")
+    command.add_argument("--domain", action="append", default=[], metavar="LABEL", help="label of a path's documents, one for each path in order")
+    command.add_argument("--model", default=None, help="whose routing it is")
+    command.add_argument("--n-experts", type=int, default=None, help="experts of a layer, where the file does not say")
+    command.add_argument("--top-k", type=int, default=None, help="choices of a token, where the file does not say")
+    command.add_argument("--layers", default=None, help="block indices of the MoE layers in order, such as 1,2,3")
+    command.add_argument("--mapping", type=Path, default=None, metavar="TOML", help="what the columns of a plain table mean")
+    command.add_argument("--test-share", type=float, default=spec.test_share, help="share of documents that are judged on; the others calibrate")
+    command.add_argument("--salt", default=spec.salt, help="of the hash that deals documents to splits")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Import and say what was met."""
+    if not 0 < arguments.test_share < 1:
+        raise ReadError(f"--test-share {arguments.test_share}: give a share between 0 and 1")
+    layers = tuple(int(one) for one in arguments.layers.replace(",", " ").split()) if arguments.layers else None
+    one = ReadOptions(None, arguments.model, arguments.n_experts, arguments.top_k, layers, arguments.mapping)
+    trace = joined(opened([Path(path) for path in arguments.paths], _labelled(one, arguments.domain, len(arguments.paths)), arguments.format),
+                   Draw(arguments.test_share, arguments.salt))
+    directory = Path(arguments.out)
+    if isinstance(trace, CountsTrace):
+        count_tables.save(trace, directory)
+        print(f"{directory}: counts of {len(trace.domains)} domains and {len(trace.counts)} layers; no documents, so nothing can be resampled")
+        remarks = [dict(remark) for remark in trace.meta.details.get("remarks", [])]
+    else:
+        remarks = _stored(trace, directory)
+    for remark in remarks:
+        share = "" if remark.get("share") is None else f" ({remark['share']:.2%})"
+        count = "" if remark.get("count") is None else f" {remark['count']:,}"
+        print(f"  {remark['code']}{count}{share}: {remark['words']}")
+    return 0
+
+
+def _stored(trace: ImportedTrace, directory: Path) -> list[dict[str, object]]:
+    from experiments.stages.imported import store
+
+    report = store(trace, directory, Console())
+    write_json(directory / "collection.json", report)
+    domains = dict.fromkeys(row.domain for row in trace.documents)
+    print(f"{directory}: {report['rows']:,} tokens of {report['documents']:,} documents in {len(domains)} domains, "
+          f"{len(trace.meta.layers)} layers; {report['seconds']:.1f} s")
+    return list(report["remarks"])
+
+
+def _labelled(one: ReadOptions, labels: Sequence[str], n_paths: int) -> list[ReadOptions]:
+    if labels and len(labels) != n_paths:
+        raise ReadError(f"--domain was given {len(labels)} times for {n_paths} paths; give one for each, or none")
+    return [replace(one, domain=label) for label in labels] if labels else [one] * n_paths
+
+
+def whole(path: Path) -> RoutingTrace | CountsTrace:
+    """A foreign file or folder as it is, every document in the split `test`, for what describes and does not judge. Raises ReadError."""
+    return joined(opened([path], [ReadOptions()]), Draw(1.0, ""))

@@ -1,0 +1,93 @@
+"""Corpus and collection of a run whose routing was recorded elsewhere: the documents of its files, and their rows into the run's own store."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.trace import SPLITS, CountsTrace
+from experiments.evaluation_files import plain
+from experiments.imported_trace import Draw, ImportedTrace, joined, opened
+from experiments.readers.contract import ReadError, ReadOptions
+from experiments.specs import TraceSpec
+from tracking import count_tables
+from tracking.atomic import write_json
+
+if TYPE_CHECKING:
+    from experiments.progress import Progress
+    from experiments.stages.context import Context
+    from tracking.traces import StoredTrace
+
+
+def open_declared(spec: TraceSpec) -> ImportedTrace | CountsTrace:
+    """The declared files as one trace. Raises ReadError, naming file, place and remedy."""
+    paths = [Path(path).expanduser() for path in spec.paths]
+    labels = spec.domains or (None,) * len(paths)
+    options = [ReadOptions(label, spec.model, spec.n_experts, spec.top_k, spec.layers, Path(spec.mapping) if spec.mapping else None)
+               for label in labels]
+    return joined(opened(paths, options, spec.format), Draw(spec.test_share, spec.salt))
+
+
+def documents(context: Context) -> dict[str, Any]:
+    """The corpus stage: which documents the files hold, by domain and split, and the digest that they are recognised by."""
+    trace = context.imported
+    manifest = _counts_manifest(trace) if isinstance(trace, CountsTrace) else _manifest(trace)
+    write_json(context.directory / "corpus" / "manifest.json", plain(manifest))
+    return {"sha256": manifest["sha256"], "documents": manifest["n_documents"]}
+
+
+def _manifest(trace: ImportedTrace) -> dict[str, Any]:
+    counts = Counter((row.domain, row.split) for row in trace.documents)
+    domains = list(dict.fromkeys(row.domain for row in trace.documents))
+    return {"origin": trace.meta.details["imported"], "sha256": trace.digest, "n_documents": len(trace.documents),
+            "documents": {domain: {split: counts[domain, split] for split in SPLITS} for domain in domains}, "empty_domains": []}
+
+
+def _counts_manifest(trace: CountsTrace) -> dict[str, Any]:
+    files = trace.meta.details["imported"]
+    return {"origin": files, "sha256": files[0]["sha256"] if len(files) == 1 else " ".join(one["sha256"] for one in files),
+            "n_documents": 0, "domains": list(trace.domains), "empty_domains": []}
+
+
+def model(context: Context) -> dict[str, Any]:
+    """The model stage: nothing is trained or opened; the files say whose routing it is."""
+    return {"model": context.imported.meta.model}
+
+
+def collect(context: Context) -> dict[str, Any]:
+    """The collect stage: every row into the run's store, shard by shard, or the tables where only counts were kept."""
+    trace = context.imported
+    directory = context.directory / "trace"
+    if isinstance(trace, CountsTrace):
+        digest = count_tables.save(trace, directory)
+        write_json(directory / "collection.json", plain({"remarks": trace.meta.details.get("remarks", [])}))
+        return {"digest": digest, "rows": 0}
+    report = store(trace, directory, context.progress)
+    write_json(directory / "collection.json", plain(report))
+    return {"digest": context.trace.digest, "rows": context.trace.n_tokens}
+
+
+def store(trace: ImportedTrace, directory: Path, progress: Progress) -> dict[str, Any]:
+    """Write the rows of a foreign trace as a trace of ours in `directory`, or go on with it; returns rows, seconds and remarks.
+
+    A shard that is finished is not read again. Raises TraceError for rows that are no routing.
+    """
+    import numpy as np
+
+    from tracking.traces import StoredTrace, TraceWriter
+
+    began = time.monotonic()
+    writer = TraceWriter.create_or_resume(directory, trace.meta, trace.documents)
+    with progress.stage("import", None, "tokens") as task:
+        for number, batch in trace.numbered(writer.finished):
+            if not len(batch):
+                raise ReadError(f"{trace.parts[0].path}: batch {number} has no row; its documents are empty: leave them out")
+            writer.write_shard(number, batch, np.unique(batch.document).tolist())
+            task.advance(len(batch))
+    writer.finish()
+    stored: StoredTrace = StoredTrace.open(directory)
+    return {"rows": stored.n_tokens, "documents": len(stored.documents), "seconds": time.monotonic() - began,
+            "remarks": [{"file": Path(path).name, **asdict(remark)} for path, remark in trace.remarks]}
