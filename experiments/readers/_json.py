@@ -1,0 +1,150 @@
+"""Foreign JSON and JSON lines: sizes and depth are bounded, keys are unique, numbers are finite, and errors give the byte offset."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from experiments.readers.contract import ReadError
+
+FILE_LIMIT = 1 << 30  # bytes of one JSON document
+LINE_LIMIT = 64 << 20  # bytes of one line of JSON lines
+DEPTH_LIMIT = 64
+DIGITS_LIMIT = 400  # longer numbers take quadratic time to read
+HEAD = 4096
+SHORT = 80
+_OUTSIDE_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
+T = TypeVar("T")
+
+
+def begins(path: Path, first: bytes) -> bool:
+    """Whether the first character of a file that is no white space is one of `first`. Never raises."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD).lstrip()
+    except OSError:
+        return False
+    return head[:1] in [bytes([one]) for one in first] and bool(head)
+
+
+def holds(path: Path, text: bytes) -> bool:
+    """Whether the bytes occur in a file. Never raises."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(text) >= 0
+    except (OSError, ValueError):
+        return False
+
+
+def first_record(path: Path) -> dict[str, Any]:
+    """The object on the first line of JSON lines; empty for anything else. Never raises."""
+    try:
+        with path.open("rb") as file:
+            line = file.readline(LINE_LIMIT + 1)
+        found = parse(line, str(path), LINE_LIMIT)
+    except (ReadError, OSError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def load(path: Path, limit: int = FILE_LIMIT) -> Any:
+    """The value of a JSON file. ReadError names file and byte."""
+    try:
+        if path.stat().st_size > limit:
+            raise ReadError(f"{path}: {path.stat().st_size:,} bytes, more than {limit:,} for one JSON document; split it")
+        return parse(path.read_bytes(), str(path), limit)
+    except OSError as error:
+        raise ReadError(f"{path}: {error.strerror or error}") from error
+
+
+def lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """(line number from 1, byte offset, line) of every line that is not blank. ReadError for one that is too long."""
+    try:
+        with path.open("rb") as file:
+            offset, number = 0, 0
+            while line := file.readline(LINE_LIMIT + 1):
+                number += 1
+                if len(line) > LINE_LIMIT:
+                    raise ReadError(f"{path}: line {number}, byte {offset}: longer than {LINE_LIMIT:,} bytes; write one record a line")
+                if line.strip():
+                    yield number, offset, line
+                offset += len(line)
+    except OSError as error:
+        raise ReadError(f"{path}: {error.strerror or error}") from error
+
+
+def parse(content: bytes, where: str, limit: int = LINE_LIMIT) -> Any:
+    """The value of a JSON text. ReadError for one that is too long or deep, a key twice, NaN, infinities, and what is no JSON."""
+    if len(content) > limit:
+        raise ReadError(f"{where}: {len(content):,} bytes, more than {limit:,}; split it")
+    _check_depth(content, where)
+    try:
+        return json.loads(content.decode(), object_pairs_hook=_once, parse_constant=_no_constant, parse_int=_integer, parse_float=_real)
+    except json.JSONDecodeError as error:
+        offset = len(error.doc[: error.pos].encode())
+        raise ReadError(f"{where}: byte {offset}: no JSON ({error.msg}); was the file cut? export it again") from error
+    except UnicodeDecodeError as error:
+        raise ReadError(f"{where}: byte {error.start}: not UTF-8; export it again") from error
+    except (ValueError, RecursionError) as error:
+        raise ReadError(f"{where}: {error}; export it again") from error
+
+
+def field(record: Any, name: str, kind: type[T], where: str) -> T:
+    """record[name], of the given type. ReadError names the place and the field."""
+    value = record.get(name) if isinstance(record, dict) else None
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        found = "absent" if value is None else f"{type(value).__name__} {str(value)[:SHORT]!r}"
+        raise ReadError(f"{where}: field {name}: {found}, expected {kind.__name__}; export again")
+    return value
+
+
+def index_after(name: str, prefix: str, where: str) -> int:
+    """The number N of `prefixN`. ReadError for another name."""
+    digits = name.removeprefix(prefix)
+    if not name.startswith(prefix) or not digits.isascii() or not digits.isdigit() or len(digits) > 9:
+        raise ReadError(f"{where}: {name[:SHORT]!r}: expected {prefix}N; export again")
+    return int(digits)
+
+
+def _check_depth(content: bytes, where: str) -> None:
+    if content.count(b"[") + content.count(b"{") <= DEPTH_LIMIT:
+        return
+    depth = 0
+    for found in _OUTSIDE_STRINGS.finditer(content):
+        one = content[found.start()]
+        if one in b"[{":
+            depth += 1
+            if depth > DEPTH_LIMIT:
+                raise ReadError(f"{where}: byte {found.start()}: nested deeper than {DEPTH_LIMIT}; no trace is so: export it again")
+        elif one in b"]}":
+            depth -= 1
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice[:SHORT]!r} occurs twice in one object")
+    return found
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _integer(text: str) -> int:
+    if len(text) > DIGITS_LIMIT:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _real(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"number {text[:SHORT]} is beyond what a double holds")
+    return value

@@ -1,0 +1,118 @@
+"""Small files in other people's formats, written from the formats' definitions with numbers chosen by hand; no code of the readers is used."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SHARED = Path(__file__).parents[3].parent / "shared" / "data"
+
+
+def npy(array: np.ndarray, shape: str | None = None) -> bytes:
+    """The bytes of an .npy, with another claimed shape if given."""
+    header = f"{{'descr': {array.dtype.str!r}, 'fortran_order': False, 'shape': {shape or tuple(array.shape)}, }}"
+    header += " " * (63 - (10 + len(header)) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + np.ascontiguousarray(array).tobytes()
+
+
+def npz(path: Path, columns: dict[str, np.ndarray], claims: dict[str, str] | None = None) -> Path:
+    """An .npz, compressed, some fields with another claimed shape."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in columns.items():
+            archive.writestr(f"{name}.npy", npy(array, (claims or {}).get(name)))
+    return path
+
+
+def bfloat16(values: Any) -> np.ndarray:
+    """The upper half of float32, as uint16; values must be exact in it."""
+    bits = np.array(values, np.float32).view(np.uint32)
+    assert not (bits & 0xFFFF).any()
+    return (bits >> 16).astype(np.uint16)
+
+
+def safetensors(path: Path, tensors: dict[str, tuple[str, tuple[int, ...], bytes]]) -> Path:
+    """A safetensors file: name -> dtype, shape, bytes."""
+    header, start = {}, 0
+    for name, (dtype, shape, content) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, start + len(content)]}
+        start += len(content)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(content for *_, content in tensors.values()))
+    return path
+
+
+GPTOSS_IDS = [[[3, 1], [0, 2]], [[1, 2], [2, 3]], [[0, 3], [1, 0]]]  # three tokens, two layers, top-2
+GPTOSS_PROBABILITIES = [[[0.75, 0.25], [0.5, 0.5]], [[0.625, 0.375], [0.75, 0.25]], [[0.5, 0.5], [0.875, 0.125]]]
+
+
+def gptoss_json(folder: Path, **changes: Any) -> Path:
+    """Two documents of the category `law`: two tokens from position 5, one token from position 0."""
+    def token(position: int, row: int) -> dict[str, Any]:
+        return {f"token_{position}": {f"layer_{layer}": {"selected_experts": GPTOSS_IDS[row][layer],
+                                                         "selected_probs": GPTOSS_PROBABILITIES[row][layer]} for layer in range(2)}}
+
+    one = {"row_index": 7, "dataset": "mmlu", "category": "law", "finished_successfully": False, "has_repetition": False,
+           "original_prompt": "q \u2013 \U0001f600", "router_data": [token(5, 0), token(6, 1)]}
+    two = one | {"row_index": 8, "has_repetition": True, "router_data": [token(0, 2)]}
+    path = folder / "False_False_examples.json"
+    path.write_text(json.dumps([one | changes, two], indent=2))
+    return path
+
+
+def gptoss_npz(folder: Path, **changes: Any) -> Path:
+    """The same rows, packed."""
+    columns = {"doc_id": np.array(["mmlu/law/False_False", "mmlu/law/False_True"]), "doc_len": np.array([2, 1], np.int32),
+               "first_pos": np.array([5, 0], np.int32), "expert_ids": np.array(GPTOSS_IDS, np.uint8),
+               "prob_bf16": bfloat16(GPTOSS_PROBABILITIES), "sample_count": np.array([4, 5]), "row_index": np.array([7, 8])}
+    return npz(folder / "traces.npz", {name: column for name, column in (columns | changes).items() if column is not None})
+
+
+# Two layers (blocks 0 and 4), 2 of 3 experts; four tokens in domain `a`, all of whose first choices are 0 in block 0
+OLMOE_COUNTS = {"a": [[4, 3, 1], [3, 3, 2]], "b": [[2, 2, 4], [4, 4, 0]]}
+OLMOE_FIRST = {"a": [[4, 0, 0], [1, 2, 1]], "b": [[0, 2, 2], [4, 0, 0]]}
+OLMOE_FIRST_PAIRS = {"a": [[[1, 2, 1], [0, 0, 0], [0, 0, 0]]], "b": [[[0, 0, 0], [2, 0, 0], [2, 0, 0]]]}
+OLMOE_EQUAL_PAIRS = {"a": [[[1, 2, 1], [2, 1, 0], [0, 0, 1]]], "b": [[[0, 2, 0], [2, 0, 0], [2, 2, 0]]]}
+OLMOE_TYPES = [(0, 0, 11, 4), (0, 1, 11, 3), (0, 2, 9, 1), (1, 0, 11, 3), (1, 1, 9, 1), (1, 1, 11, 2), (1, 2, 11, 2)]
+
+
+def olmoe_columns() -> dict[str, np.ndarray]:
+    """Tables of two domains and of another model's third."""
+    columns = {"layers": np.array([0, 4]), "top_k": np.array(2), "tokens": np.array(4)}
+    for domain in "ab":
+        columns |= {f"expert_counts__{domain}": np.array(OLMOE_COUNTS[domain]), f"expert_counts_top1__{domain}": np.array(OLMOE_FIRST[domain]),
+                    f"expert_counts_crosslayer__{domain}": np.array(OLMOE_EQUAL_PAIRS[domain]),
+                    f"expert_counts_crosslayer_top1__{domain}": np.array(OLMOE_FIRST_PAIRS[domain])}
+    return columns | {"expert_counts__tulu__other": np.array([[2, 2, 2], [3, 3, 0]])}
+
+
+def olmoe_counts(folder: Path, types: bool = True, **changes: Any) -> Path:
+    """`olmoe_counts.npz`, and the token types of domain `a` beside it."""
+    if types:
+        rows = np.array(OLMOE_TYPES)
+        npz(folder / "olmoe_vocab_a.npz", {name: rows[:, i].astype(np.int32) for i, name in enumerate(("layer_idx", "expert", "token_id", "count"))})
+    columns = {name: column for name, column in (olmoe_columns() | changes).items() if column is not None}
+    return npz(folder / "olmoe_counts.npz", columns)
+
+
+def object_npz(path: Path) -> Path:
+    """An .npz with a member that numpy would unpickle."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("doc_id.npy", buffer.getvalue())
+    return path
+
+
+EXAMPLES: dict[str, tuple[str, Callable[[Path], Path]]] = {  # name -> format, what writes one
+    "gptoss_json": ("gptoss", gptoss_json), "gptoss_npz": ("gptoss", gptoss_npz),
+    "olmoe_counts": ("olmoe-counts", olmoe_counts),
+}
+OPTIONS: dict[str, dict[str, Any]] = {"gptoss_json": {"n_experts": 4}, "gptoss_npz": {"n_experts": 4}}
+CHECKSUMMED = ("gptoss_npz", "olmoe_counts")  # a changed byte of these is never a number

@@ -1,0 +1,123 @@
+"""Every format, damaged and hostile: a refusal that names the file, never a crash, and never another number where the format has checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.trace import TraceBatch, TraceError
+from experiments import readers
+from experiments.readers import ReadError, ReadOptions
+from experiments.readers.contract import ForeignCounts
+from tests.experiments.readers import foreign_files
+from tests.experiments.readers.foreign_files import CHECKSUMMED, EXAMPLES, OPTIONS
+
+NAMES = sorted(EXAMPLES)
+CUTS, FLIPS = 20, 60
+
+
+def content(name: str, path: Path) -> tuple[Any, ...]:
+    """Everything a reader gives, in a form that can be compared."""
+    found = readers.find(EXAMPLES[name][0]).read(path, ReadOptions(**OPTIONS.get(name, {})))
+    layers = tuple((layer.depth, layer.n_experts, layer.top_k) for layer in found.meta.layers)
+    if isinstance(found, ForeignCounts):
+        tables = (*found.counts, *(found.first or ()), *found.pairs.values(), *(found.types or ()))
+        return layers, found.domains, tuple(found.pairs), found.pairs_first, tuple(hashed(table) for table in tables)
+    batches = tuple((number, *columns(batch)) for number, batch in found.batches())
+    return layers, tuple((row.id, row.domain) for row in found.documents), batches
+
+
+def columns(batch: TraceBatch) -> tuple[str, ...]:
+    arrays = [batch.document, batch.position, batch.token_id, *batch.ids, *(batch.weights or ()), batch.entropy_nats, batch.simpson, batch.top1_prob]
+    return tuple("absent" if array is None else hashed(array) for array in arrays)
+
+
+def hashed(array: np.ndarray) -> str:
+    return f"{array.dtype}{array.shape}{hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}"
+
+
+def target(path: Path) -> Path:
+    """The largest file of an example."""
+    return max((file for file in path.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size) if path.is_dir() else path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_is_recognised_and_read_twice_alike(name: str, tmp_path: Path) -> None:
+    path = EXAMPLES[name][1](tmp_path)
+    assert readers.recognise(path).NAME == EXAMPLES[name][0]
+    assert content(name, path) == content(name, path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cut_file_is_refused(name: str, tmp_path: Path) -> None:
+    path = EXAMPLES[name][1](tmp_path)
+    file = target(path)
+    whole = file.read_bytes()
+    for size in sorted({int(n) for n in np.linspace(0, len(whole) - 1, CUTS)}):
+        file.write_bytes(whole[:size])
+        if not whole[size:].strip():
+            continue  # only the newline at the end is missing
+        try:
+            content(name, path)
+        except TraceError as error:
+            assert tmp_path.name in str(error)  # noqa: PT017
+        else:
+            pytest.fail(f"{file.name} cut to {size} of {len(whole)} bytes was read")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_changed_bit_never_crashes_a_reader(name: str, tmp_path: Path) -> None:
+    path = EXAMPLES[name][1](tmp_path)
+    file, before = target(path), content(name, path)
+    whole = file.read_bytes()
+    rng = np.random.default_rng(0)
+    for place, bit in zip(rng.integers(0, len(whole), FLIPS), rng.integers(0, 8, FLIPS)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1:])
+        readers.find(EXAMPLES[name][0]).recognises(path)
+        try:
+            found = content(name, path)
+        except TraceError:
+            continue
+        assert name not in CHECKSUMMED or found == before, f"byte {place}, bit {bit}: another number"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("rubbish", [b"", b"\x00" * 100, b"PK\x03\x04", b"{}", b"[]", b"null\n", b"\xff\xfe" * 50, b"[" * 100_000, b"\x93NUMPY\x01\x00"])
+def test_other_content_is_not_recognised_and_refused(name: str, rubbish: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(rubbish)
+    reader = readers.find(EXAMPLES[name][0])
+    assert not reader.recognises(path)
+    with pytest.raises(TraceError):
+        for _ in reader.read(path, ReadOptions(**OPTIONS.get(name, {}))).batches():  # type: ignore[union-attr]
+            pass
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_in_any_script_is_no_obstacle(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "dir \u202e\u65e5\u672c \U0001f600'\""
+    folder.mkdir()
+    assert content(name, EXAMPLES[name][1](folder))
+
+
+@pytest.mark.parametrize("claim", ["(233, 1099511627776)", "(100000000, 1)", "(-1, 4)", "(9223372036854775807, 2)", "(4611686018427387905, 4)", "()"])
+def test_a_claimed_shape_is_compared_with_the_size_before_anything_is_allocated(claim: str, tmp_path: Path) -> None:
+    one = np.array([[[1, 2], [0, 3]]], np.uint8)
+    path = foreign_files.npz(tmp_path / "huge.npz", {
+        "doc_id": np.array(["a/b/c"]), "doc_len": np.array([1]), "first_pos": np.array([0]), "expert_ids": one,
+        "prob_bf16": np.full((1, 2, 2), 16128, np.uint16)}, {"expert_ids": claim})
+    tracemalloc.start()
+    with pytest.raises(ReadError, match="field expert_ids"):
+        readers.find("gptoss").read(path, ReadOptions(n_experts=4))
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
+def test_objects_are_never_loaded(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match="no objects"):
+        readers.find("gptoss").read(foreign_files.object_npz(tmp_path / "a.npz"), ReadOptions())
