@@ -54,9 +54,9 @@ class Representations:
 
     probe_PLEd: sum of E_i(x) over the tokens x of each probe document, all experts on the same tokens, float32; probe_tokens_P: tokens of
     each; probe_ids: the probe documents' ids, the same in every arm and seed. centroid_LEd, centroid_count_LE: sum and number of router
-    inputs whose first choice is the expert, over test documents, float64 and int64. routing_LEr: the directions that the router compares tokens with, one [E, r] a layer
-    (rows of a linear router; expert representations of SPECTRA), empty for a router without any. expert_norm_LE: Frobenius norm of
-    an expert's weights.
+    inputs whose first choice is the expert, over test documents, float64 and int64. routing_LEr: the directions that the router compares
+    tokens with, one [E, r] a layer (rows of a linear router; expert representations of SPECTRA), empty for a router without any.
+    expert_norm_LE: Frobenius norm of an expert's weights.
     """
 
     probe_PLEd: NDArray[np.float32]
