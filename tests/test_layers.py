@@ -20,7 +20,7 @@ HOME = {  # library -> where it may be imported
     "mlflow": ("tracking",),
     "optuna": ("tracking",),
     "matplotlib": ("analysis/figures",),
-    "pickle": ("tracking/untrusted.py",),
+    "pickle": ("tracking/untrusted_child.py",),
     "cloudpickle": (),
     "joblib": (),
 }

@@ -1,0 +1,117 @@
+"""Plain values of a pickle or .pt file that nobody vouches for: a process of its own reads it, with limits; this one never unpickles."""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracking.untrusted import UntrustedError
+
+CHILD = Path(__file__).with_name("untrusted_child.py")
+MEMORY_BASE, MEMORY_PER_BYTE = 1 << 30, 8  # of the child: Python objects are larger than what is written of them
+CPU_BASE_S, BYTES_PER_CPU_S = 30, 2 << 20
+WRITTEN_BASE, WRITTEN_PER_BYTE = 64 << 20, 32  # the JSON tree of a table of small numbers
+PATIENCE = 4  # wall seconds per CPU second before the child is ended
+SHOWN = 200
+
+Kind = Literal["pickle", "pt"]
+
+
+def plain_values(path: Path, kind: Kind, dropped: Sequence[str] = ()) -> Any:
+    """Numbers, text, None, lists, tuples, mappings and NumPy arrays as the file holds them, without the fields named in `dropped`.
+
+    Counters are mappings, records mappings of their fields, tensors arrays (bfloat16 as float32). Arrays are read-only views of a
+    temporary file that is gone when the last of them is. Raises UntrustedError, which names the refused global, for anything else
+    than plain data, for damaged files, and where memory, CPU time or output exceed what a file of its size is given.
+    """
+    with tempfile.TemporaryFile() as arrays, tempfile.TemporaryFile() as tree:
+        _run(path, kind, arrays, tree, list(dropped))
+        tree.seek(0)
+        answer = json.load(tree)
+        if "error" in answer:
+            raise UntrustedError(f"{path}: refused: {answer['error']}; have it written again, or as npz, Parquet or safetensors")
+        size = os.fstat(arrays.fileno()).st_size
+        content = mmap.mmap(arrays.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        return _value(answer["value"], content)
+
+
+def _run(path: Path, kind: Kind, arrays: IO[bytes], tree: IO[bytes], dropped: list[str]) -> None:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UntrustedError(f"{path}: {error.strerror or error}") from error
+    with file, tempfile.TemporaryFile() as said:
+        size = os.fstat(file.fileno()).st_size
+        limits = {"AS": min(MEMORY_BASE + MEMORY_PER_BYTE * size, _memory() * 3 // 4), "CPU": CPU_BASE_S + size // BYTES_PER_CPU_S,
+                  "FSIZE": WRITTEN_BASE + WRITTEN_PER_BYTE * size}
+        asked = {"kind": kind, "limits": limits, "arrays": arrays.fileno(), "tree": tree.fileno(), "dropped": dropped}
+        child = subprocess.Popen([sys.executable, "-I", "-S", str(CHILD), json.dumps(asked)], stdin=file, stdout=subprocess.DEVNULL, stderr=said,
+                                 env={}, cwd="/", pass_fds=(arrays.fileno(), tree.fileno()))
+        try:
+            status = child.wait(PATIENCE * limits["CPU"])
+        except subprocess.TimeoutExpired:
+            raise UntrustedError(f"{path}: refused: not read after {PATIENCE * limits['CPU']} s; a trace of its size takes seconds") from None
+        finally:
+            child.kill()
+            child.wait()
+        if status:
+            said.seek(max(0, said.seek(0, os.SEEK_END) - SHOWN))
+            why = "it takes more CPU time than a file of its size is given" if status in (-24, -9) else f"its reader ended with status {status}"
+            raise UntrustedError(f"{path}: refused: {why} {said.read().decode(errors='replace')}".rstrip())
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _value(node: Any, content: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    ((kind, inner),) = node.items()
+    if kind == "f":
+        return float(inner)
+    if kind == "l":
+        return [_value(one, content) for one in inner]
+    if kind == "t":
+        return tuple(_value(one, content) for one in inner)
+    if kind == "d":
+        return {_value(key, content): _value(one, content) for key, one in inner}
+    if kind == "r":
+        return _value(inner, content)
+    return _array(content, *inner) if kind == "a" else _tensor(content, *inner)
+
+
+def _array(content: Any, dtype: str, shape: list[int], fortran: bool, start: int, length: int) -> NDArray[Any]:
+    count = math.prod(shape)
+    flat = _flat(np.dtype(dtype), start, length, content)
+    if count != len(flat):
+        raise UntrustedError(f"an array of shape {shape} over {len(flat)} elements")
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _tensor(content: Any, dtype: str, size: list[int], stride: list[int], first: int, start: int, length: int) -> NDArray[Any]:
+    flat = _flat(np.dtype("<u2" if dtype == "bf" else f"<{dtype}"), start, length, content)
+    count = math.prod(size)
+    last = first + sum((n - 1) * step for n, step in zip(size, stride))
+    if count and (last >= len(flat) or count > len(flat)):
+        raise UntrustedError(f"a tensor of size {size} and stride {stride} over {len(flat)} elements; save it with .contiguous()")
+    view = np.lib.stride_tricks.as_strided(flat[first:], size, [step * flat.itemsize for step in stride], writeable=False) if count else \
+        flat[:0].reshape(size)
+    return (view.astype(np.uint32) << 16).view(np.float32) if dtype == "bf" else view
+
+
+def _flat(dtype: np.dtype[Any], start: int, length: int, content: Any) -> NDArray[Any]:
+    if not 0 <= start <= start + length <= len(content):
+        raise UntrustedError("an array outside what was written of it")
+    return np.frombuffer(content, dtype, length // dtype.itemsize, start) if length else np.frombuffer(b"", dtype)
