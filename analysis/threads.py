@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -18,3 +19,20 @@ def each(work: Callable[[Item], Outcome], items: Iterable[Item], threads: int = 
         return [work(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, items))
+
+
+def streamed(work: Callable[[Item], Outcome], items: Iterable[Item], threads: int = 1) -> Iterator[Outcome]:
+    """work(item) for every item, in the items' order; no more items are drawn ahead than there are threads. ValueError below one thread."""
+    if threads < 1:
+        raise ValueError(f"threads = {threads}: at least one thread has to work")
+    if threads == 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Outcome]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

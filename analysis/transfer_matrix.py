@@ -22,9 +22,10 @@ from analysis.left_out import LeftOut
 from analysis.metrics.transfer import choose_smoothing, log2_transition, ratio_terms
 from analysis.registry import find
 from analysis.resampling import Interval
+from analysis.threads import each
 from analysis.two_sample import METHOD, two_sample_interval, two_sample_jackknife
 
-AT_ONCE = 2**22  # cells of logarithms held at a time (32 MiB)
+AT_ONCE = 2**22  # cells of logarithms held at a time by a thread (32 MiB)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class _Replicates:
     without_B: Float
 
 
-def transfer_matrix(domains: Sequence[DomainJoints], *, smoothing: float | None = None, level: float = 0.95) -> TransferMatrix:
+def transfer_matrix(domains: Sequence[DomainJoints], *, smoothing: float | None = None, level: float = 0.95, threads: int = 1) -> TransferMatrix:
     """T(A->B) for every ordered pair of domains with two-sample jackknife intervals, and its mean over adjacent layers.
 
     smoothing: b; by document cross-validation inside each source and layer pair if None. Gates: N_A >= 10 Kx Ky, 20 documents in either
@@ -71,14 +72,15 @@ def transfer_matrix(domains: Sequence[DomainJoints], *, smoothing: float | None 
     """
     _check(domains)
     n_domains, n_pairs = len(domains), len(domains[0].joints_P)
-    chosen = np.array([[_smoothing_of(joint, smoothing) for joint in domain.joints_P] for domain in domains])
+    chosen = np.array(each(lambda domain: [_smoothing_of(joint, smoothing) for joint in domain.joints_P], domains, threads))
     made = {(a, b): _Replicates(np.full(n_pairs, np.nan), *(np.full((len(domains[d].joints_P[0]), n_pairs), np.nan) for d in (a, b)))
             for a in range(n_domains) for b in range(n_domains) if a != b}
-    for pair in range(n_pairs):
-        tables = [np.asarray(domain.joints_P[pair]) for domain in domains]
-        for source in range(n_domains):
-            if np.isfinite(chosen[source, pair]):
-                _fill(made, tables, source, pair, chosen[source, pair])
+
+    def fill(place: tuple[int, int]) -> None:
+        pair, source = place
+        _fill(made, [np.asarray(domain.joints_P[pair]) for domain in domains], source, pair, chosen[source, pair])
+
+    each(fill, [(pair, source) for pair in range(n_pairs) for source in range(n_domains) if np.isfinite(chosen[source, pair])], threads)
     by_pair, mean = np.empty((n_domains, n_domains, n_pairs), object), np.empty((n_domains, n_domains), object)
     for (a, b), replicates in made.items():
         gates = [_gate(domains[a], domains[b], pair) for pair in range(n_pairs)]

@@ -46,7 +46,8 @@ def domain_part(counts: TopologyCounts) -> Part:
     matrix: TransferMatrix | None = None
     rows: list[Row] = [_row("cross_domain_naive_pairing", "any", "any", "mean", naive)]
     if reason is None:
-        matrix = transfer_matrix(counts.domain_joints, smoothing=counts.settings.smoothing, level=counts.settings.level)
+        matrix = transfer_matrix(counts.domain_joints, smoothing=counts.settings.smoothing, level=counts.settings.level,
+                                 threads=counts.settings.threads)
         part.estimates |= {"transfer_info": matrix.overall, "transfer_info_min": decisive_pair(_off_diagonal(matrix)),
                            "transfer_info_within": mean_of(list(np.diag(matrix.mean)))}
         rows += _transfer_rows(counts, matrix)
@@ -146,17 +147,16 @@ def _ratios(counts: TopologyCounts) -> list[Row]:
 
 
 def _divergences(counts: TopologyCounts, name: str) -> list[Row]:
-    rows = []
-    for source, target in combinations(counts.domains, 2):
-        tables = [_tables_of(counts, name, domain) for domain in (source, target)]
-        gate = few_per_domain([counts.documents_of(domain) for domain in (source, target)])
-        level = counts.settings.level
+    tables = {domain: _tables_of(counts, name, domain) for domain in counts.domains}
+    places = [pair[0] for pair in counts.adjacent] if name == "jsd_transition" else range(len(counts.layers))
+
+    def of_pair(pair: tuple[str, str]) -> list[Row]:
+        gate = few_per_domain([counts.documents_of(domain) for domain in pair])
         found = [gated(one, gate) if one.value is not None else one
-                 for one in (two_sample_estimates(name, a, b, level=level).item() for a, b in zip(*tables))]
-        places = [pair[0] for pair in counts.adjacent] if name == "jsd_transition" else range(len(counts.layers))
-        rows += [_row(name, source, target, layer, one) for layer, one in zip(places, found)]
-        rows.append(_row(name, source, target, "mean", mean_of(found)))
-    return rows
+                 for one in (two_sample_estimates(name, a, b, level=counts.settings.level).item() for a, b in zip(*(tables[d] for d in pair)))]
+        return [*(_row(name, *pair, layer, one) for layer, one in zip(places, found)), _row(name, *pair, "mean", mean_of(found))]
+
+    return [row for rows in each(of_pair, list(combinations(counts.domains, 2)), counts.settings.threads) for row in rows]
 
 
 def _tables_of(counts: TopologyCounts, name: str, domain: str) -> list[Groups]:

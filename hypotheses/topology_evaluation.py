@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,14 +37,19 @@ def evaluate(evidence: TopologyEvidence, criteria: Sequence[Criterion] = ()) -> 
     Raises TraceError for a split without documents, and for rows that cannot be counted. What cannot be estimated is an Estimate with its reason.
     """
     counts = TopologyCounts(evidence)
-    whole = layer_part(counts)
-    between = domain_part(counts)
-    clusters = cluster_part(counts)
-    for part in (between, clusters, consistency_part(counts, clusters.facts["n_clusters"]), predictor_part(counts, _information(between))):
-        whole.add(part)
+    made: dict[str, Part] = {}
+    parts: dict[str, Callable[[], Part]] = {
+        "layers": lambda: layer_part(counts), "domains": lambda: domain_part(counts), "clusters": lambda: cluster_part(counts),
+        "consistency": lambda: consistency_part(counts, made["clusters"].facts["n_clusters"]),
+        "predictors": lambda: predictor_part(counts, _information(made["domains"]))}
     if not evidence.settings.judged_only:
-        for part in (sequence_part(counts), specialisation_part(counts), edge_part(counts), _topics(evidence)):
-            whole.add(part)
+        parts |= {"sequence": lambda: sequence_part(counts), "specialisation": lambda: specialisation_part(counts),
+                  "edges": lambda: edge_part(counts), "topics": lambda: _topics(evidence)}
+    whole = Part()
+    for number, (name, part) in enumerate(parts.items(), start=1):
+        evidence.tell(f"{name} ({number} of {len(parts)})")
+        made[name] = part()
+        whole.add(made[name])
     whole.tables["threshold_curve"] = columns(list(_curve(criteria, whole.estimates)), ("criterion", "threshold", "outcome"))
     whole.facts |= facts(counts, whole.estimates)
     return Evaluation(whole.estimates, whole.by_layer, whole.tables, whole.facts)

@@ -5,7 +5,7 @@ L MoE layer, P adjacent pair of layers, G jackknife group of documents of one do
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -123,7 +123,7 @@ class PredictorEvidence:
 class TopologyEvidence:
     """domains: those that the corpus was to have; one without test documents is counted as 0. predictor: None where none was run.
 
-    topics: document id -> topic, for documents of one format: the control for domain = source format.
+    topics: document id -> topic, for documents of one format: the control for domain = source format. tell: hears what is being measured.
     """
 
     trace: RoutingTrace
@@ -133,6 +133,7 @@ class TopologyEvidence:
     pairs_of_interest: tuple[tuple[str, str], ...] = DECLARED_PAIRS
     split: str = "test"
     topics: Mapping[str, str] = field(default_factory=dict)
+    tell: Callable[[str], None] = field(default=lambda _part: None, compare=False)
 
 
 class TopologyCounts:

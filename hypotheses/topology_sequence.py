@@ -17,6 +17,7 @@ from analysis.loads import document_loads
 from analysis.metrics.sequence import NO_PAIR, lag_kappa, lag_mi, shuffled_transitions, transition_matrix
 from analysis.pair_counts import PairPlan, pair_groups
 from analysis.registry import find
+from analysis.threads import streamed
 from hypotheses.topology_evidence import TopologyCounts
 from hypotheses.topology_parts import Part, Row, columns
 
@@ -33,8 +34,13 @@ def sequence_part(counts: TopologyCounts) -> Part:
     shuffled = _compositions(counts)
     for lag in counts.settings.lags:
         plan = PairPlan(counts.split, counts.settings.salt, own, lag=lag)
-        for (layer, _), groups in pair_groups(counts.trace, plan, threads=counts.settings.threads):
-            rows.append(_lag_row(counts, layer, lag, groups, shuffled))
+
+        def row(found: tuple[tuple[int, int], Groups], lag: int = lag) -> tuple[Row, Groups]:
+            (layer, _), groups = found
+            return _lag_row(counts, layer, lag, groups, shuffled), groups
+
+        for made, groups in streamed(row, pair_groups(counts.trace, plan, threads=counts.settings.threads), counts.settings.threads):
+            rows.append(made)
             if lag == 1:
                 next_tokens.append(groups)
     part = Part()

@@ -51,7 +51,7 @@ def evidence(context: Context, trace: RoutingTrace) -> TopologyEvidence:
     domains = tuple(corpus.get("documents", {})) + tuple(corpus.get("empty_domains", ()))
     topics = context.topics if own else {}
     return TopologyEvidence(trace, settings(context, judged_only=not own), domains, _predicted(context) if own else None,
-                            tuple(context.experiment.topology.pairs), topics=topics)
+                            tuple(context.experiment.topology.pairs), topics=topics, tell=context.tell)
 
 
 def settings(context: Context, *, judged_only: bool = False) -> TopologySettings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from analysis.trace import CountsTrace, DocumentRow, TraceBatch, TraceError, TraceMeta
+from analysis.trace import DocumentRow, TraceBatch, TraceError, TraceMeta
 from experiments.readers.contract import ForeignCounts, ReadError, ReadOptions, Remark
 from tracking import count_tables, trace_manifest
 from tracking.traces import StoredTrace

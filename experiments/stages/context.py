@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.declaration import Experiment
-from experiments.progress import Progress
+from experiments.progress import Progress, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +30,13 @@ class Context:
     root: Path
     progress: Progress
     _handed: Corpus | None = None
+    task: Task | None = None  # of the stage under way
+
+    def tell(self, part: str) -> None:
+        """Show what the stage under way is at."""
+        if self.task is not None:
+            self.task.note(part)
+            self.task.advance(1)
 
     @property
     def cache(self) -> Path:

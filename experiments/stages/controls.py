@@ -25,7 +25,7 @@ def run(context: Context) -> dict[str, Any]:
         planted = claim.plant(context)
         for kind in hypotheses.find(name).controls:
             trace = StoredTrace.open(context.directory / claim.control_trace(kind))
-            with context.progress.stage(f"control {kind}"):
+            with context.progress.stage(f"control {kind}", unit="parts") as context.task:
                 evaluation = hypotheses.evaluator(name)(claim.evidence(context, trace))
             evaluation_files.save(evaluation, context.directory / "controls" / kind / name)
         remarks[name] = plain({**planted, "expected": {kind: expected_words(hypotheses.find(name), kind) for kind in hypotheses.find(name).controls}})
