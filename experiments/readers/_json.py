@@ -1,4 +1,4 @@
-"""Foreign JSON and JSON lines: sizes and depth are bounded, keys are unique, numbers are finite, and errors give the byte offset."""
+"""Foreign JSON and JSON lines: sizes and depth are bounded, keys are unique, numbers are finite, and errors give the byte."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from experiments.readers.contract import ReadError
 FILE_LIMIT = 1 << 30  # bytes of one JSON document
 LINE_LIMIT = 64 << 20  # bytes of one line of JSON lines
 DEPTH_LIMIT = 64
-DIGITS_LIMIT = 400  # longer numbers take quadratic time to read
 HEAD = 4096
 SHORT = 80
 _OUTSIDE_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
@@ -81,15 +80,16 @@ def parse(content: bytes, where: str, limit: int = LINE_LIMIT) -> Any:
     """The value of a JSON text. ReadError for one that is too long or deep, a key twice, NaN, infinities, and what is no JSON."""
     if len(content) > limit:
         raise ReadError(f"{where}: {len(content):,} bytes, more than {limit:,}; split it")
-    _check_depth(content, where)
     try:
-        return json.loads(content.decode(), object_pairs_hook=_once, parse_constant=_no_constant, parse_int=_integer, parse_float=_real)
+        return json.loads(content.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         offset = len(error.doc[: error.pos].encode())
         raise ReadError(f"{where}: byte {offset}: no JSON ({error.msg}); was the file cut? export it again") from error
     except UnicodeDecodeError as error:
         raise ReadError(f"{where}: byte {error.start}: not UTF-8; export it again") from error
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise ReadError(f"{where}: byte {_too_deep(content)}: nested deeper than {DEPTH_LIMIT}; no trace is so: export it again") from error
+    except ValueError as error:  # a key twice, a constant, a number of more digits than Python reads
         raise ReadError(f"{where}: {error}; export it again") from error
 
 
@@ -110,18 +110,15 @@ def index_after(name: str, prefix: str, where: str) -> int:
     return int(digits)
 
 
-def _check_depth(content: bytes, where: str) -> None:
-    if content.count(b"[") + content.count(b"{") <= DEPTH_LIMIT:
-        return
+def _too_deep(content: bytes) -> int:
+    """Byte of the first bracket beyond DEPTH_LIMIT."""
     depth = 0
     for found in _OUTSIDE_STRINGS.finditer(content):
-        one = content[found.start()]
-        if one in b"[{":
-            depth += 1
-            if depth > DEPTH_LIMIT:
-                raise ReadError(f"{where}: byte {found.start()}: nested deeper than {DEPTH_LIMIT}; no trace is so: export it again")
-        elif one in b"]}":
-            depth -= 1
+        one = content[found.start() : found.start() + 1]
+        depth += 1 if one in b"[{" else -1 if one in b"]}" else 0
+        if depth > DEPTH_LIMIT:
+            return found.start()
+    return 0
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -135,16 +132,3 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is no JSON number")
-
-
-def _integer(text: str) -> int:
-    if len(text) > DIGITS_LIMIT:
-        raise ValueError(f"a number of {len(text)} digits")
-    return int(text)
-
-
-def _real(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError(f"number {text[:SHORT]} is beyond what a double holds")
-    return value

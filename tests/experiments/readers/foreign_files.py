@@ -101,6 +101,18 @@ def olmoe_counts(folder: Path, types: bool = True, **changes: Any) -> Path:
     return npz(folder / "olmoe_counts.npz", columns)
 
 
+OLMOE_CHOICES = [[[0, 1, 2], [3, 0, 1]], [[1, 1, 0], [2, 3, 3]], [[3, 2, 1], [1, 0, 0]]]  # three tokens, k=2, three layers
+
+
+def olmoe_jsonl(folder: Path, **changes: Any) -> Path:
+    """Two blocks: three tokens, then one."""
+    one = {"input_ids": [5, 9, 5], "predicted_token_ids": [9, 5, 7], "exp_ids": OLMOE_CHOICES}
+    two = {"input_ids": [40], "predicted_token_ids": [1], "exp_ids": [[[2, 2, 3], [0, 1, 2]]]}
+    path = folder / "c4_results.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in (one, two | changes)))
+    return path
+
+
 def object_npz(path: Path) -> Path:
     """An .npz with a member that numpy would unpickle."""
     buffer = io.BytesIO()
@@ -112,7 +124,8 @@ def object_npz(path: Path) -> Path:
 
 EXAMPLES: dict[str, tuple[str, Callable[[Path], Path]]] = {  # name -> format, what writes one
     "gptoss_json": ("gptoss", gptoss_json), "gptoss_npz": ("gptoss", gptoss_npz),
-    "olmoe_counts": ("olmoe-counts", olmoe_counts),
+    "olmoe_counts": ("olmoe-counts", olmoe_counts), "olmoe_jsonl": ("olmoe-jsonl", olmoe_jsonl),
 }
-OPTIONS: dict[str, dict[str, Any]] = {"gptoss_json": {"n_experts": 4}, "gptoss_npz": {"n_experts": 4}}
+OPTIONS: dict[str, dict[str, Any]] = {"gptoss_json": {"n_experts": 4}, "gptoss_npz": {"n_experts": 4},
+                                      "olmoe_jsonl": {"n_experts": 4, "model": "tiny"}}
 CHECKSUMMED = ("gptoss_npz", "olmoe_counts")  # a changed byte of these is never a number
