@@ -102,6 +102,15 @@ def field(record: Any, name: str, kind: type[T], where: str) -> T:
     return value
 
 
+def number(record: Any, name: str, where: str) -> float:
+    """record[name], a finite number. ReadError names the place and the field."""
+    value = record.get(name) if isinstance(record, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
+        found = "absent" if value is None else repr(str(value)[:SHORT])
+        raise ReadError(f"{where}: field {name}: {found}, expected a finite number; export again")
+    return float(value)
+
+
 def index_after(name: str, prefix: str, where: str) -> int:
     """The number N of `prefixN`. ReadError for another name."""
     digits = name.removeprefix(prefix)

@@ -5,7 +5,6 @@ T token (row), L MoE layer, K slot in the top-k, D document.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +17,8 @@ from analysis.trace import DocumentRow, LayerMeta, TraceBatch
 from experiments.readers.contract import SPLIT, ReadError, Remark
 
 ROWS_PER_BATCH = 65_536
-CHUNK = 1 << 20
 MOST_EXPERTS = 1 << 16
-UNSORTED = "unsorted_slots"
+UNSORTED = "sorted_by_weight"
 WORDS = {UNSORTED: "top-k rows whose slots were not by falling weight; they were put so, ties by the lower id",
          "ties": "top-k rows with equal weights, in which the order of slots is arbitrary; ties were put by the lower id"}
 Rows = Callable[[int, int], tuple[TraceBatch, Mapping[str, int]]]
@@ -157,13 +155,3 @@ def document_rows(ids: Sequence[str], domains: Sequence[str]) -> tuple[DocumentR
 def plain(text: str) -> str:
     """Text that UTF-8 can hold: half a surrogate pair is written as its escape."""
     return text.encode(errors="backslashreplace").decode()
-
-
-def digest(paths: Sequence[Path]) -> str:
-    """SHA-256 over the bytes of files, in the order given."""
-    found = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                found.update(chunk)
-    return found.hexdigest()

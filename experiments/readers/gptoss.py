@@ -22,12 +22,11 @@ from experiments.readers._rows import (
     by_weight,
     check_ids,
     check_weights,
-    digest,
     document_rows,
     layer_table,
     numbered,
 )
-from experiments.readers.contract import ReadError, ReadOptions, Remark
+from experiments.readers.contract import UNKNOWN, ReadError, ReadOptions, Remark
 
 NAME, KIND = "gptoss", "rows"
 COLUMNS = {"doc_id": (1, "U"), "doc_len": (1, "iu"), "first_pos": (1, "iu"), "expert_ids": (3, "iu"), "prob_bf16": (3, "u")}
@@ -77,7 +76,7 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
         raise ReadError(f"{path}: field expert_ids: {n_layers} layers, but {len(depths)} were named; name every layer")
     _check(columns, n_experts)
     meta = TraceMeta(
-        options.model or (known[0] if known else "gpt-oss"), digest(files), layer_table(depths, n_experts, top_k), "softmax", "absent",
+        options.model or (known[0] if known else "gpt-oss"), UNKNOWN, layer_table(depths, n_experts, top_k), "softmax", "absent",
         "softmax over the k chosen", "absent", 0, "assay-gptoss 1",
         details={"absent": ["token_id", "entropy_nats"], "files": len(files), "first_positions": columns.first_position.tolist(),
                  **{name: list(values) for name, values in columns.extra.items()}})

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from analysis.trace import TraceMeta
 from experiments.readers import _npz
-from experiments.readers._rows import digest, layer_table, plain
-from experiments.readers.contract import ForeignCounts, ReadError, ReadOptions, Remark
+from experiments.readers._rows import layer_table, plain
+from experiments.readers.contract import UNKNOWN, ForeignCounts, ReadError, ReadOptions, Remark
 
 NAME, KIND = "olmoe-counts", "counts"
 ALL, FIRST = "expert_counts__", "expert_counts_top1__"
@@ -66,7 +66,7 @@ def read(path: Path, options: ReadOptions) -> ForeignCounts:
     if options.domain is not None and len(domains) == 1:
         domains = (options.domain,)
     seen = max((int(rows[:, 2].max(initial=-1)) + 1 for rows in types), default=0) if types else 0
-    meta = TraceMeta(options.model or model, digest([source, *vocabularies.values()]),
+    meta = TraceMeta(options.model or model, UNKNOWN,
                      layer_table(layers, shape[1], top_k, "model.layers.{}.mlp.gate"), "softmax", "absent", "absent",
                      "absent", max(vocabulary, seen) if types else 0, "assay-olmoe-counts 1",
                      details={"file": source.name, "absent": ["documents", "weights", "entropy_nats"]})

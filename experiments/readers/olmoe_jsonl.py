@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from analysis.trace import TraceBatch, TraceMeta
 from experiments.readers import _json
-from experiments.readers._rows import DocumentTrace, Places, check_ids, digest, document_rows, layer_table, numbered
-from experiments.readers.contract import ReadError, ReadOptions, Remark
+from experiments.readers._rows import DocumentTrace, Places, check_ids, document_rows, layer_table, numbered
+from experiments.readers.contract import UNKNOWN, ReadError, ReadOptions, Remark
 
 NAME, KIND = "olmoe-jsonl", "rows"
 KEYS = {"input_ids", "exp_ids"}
@@ -72,7 +72,7 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
     if options.model is None:
         noted.append(Remark("model_guessed", f"the file names no model; {model} is the published one of {n_layers} layers and k={top_k}"))
     names = [f"{line.path.stem}/{line.number:06d}" for line in lines]
-    meta = TraceMeta(str(options.model or model), digest(files), layer_table(depths, n_experts, top_k, "model.layers.{}.mlp.gate"), "softmax",
+    meta = TraceMeta(str(options.model or model), UNKNOWN, layer_table(depths, n_experts, top_k, "model.layers.{}.mlp.gate"), "softmax",
                      "absent", "absent", "absent", max(vocabulary, 1 + max(line.largest for line in lines)), "assay-olmoe-jsonl 1",
                      details={"files": [file.name for file in files], "absent": ["weights", "entropy_nats"]})
     lengths = np.array([line.tokens for line in lines], np.int64)

@@ -113,6 +113,27 @@ def olmoe_jsonl(folder: Path, **changes: Any) -> Path:
     return path
 
 
+ESFT_LAYERS = {  # layer -> sequences of tokens of (id, weight) in no order
+    3: [[[(5, "0.1"), (2, "0.3"), (7, "0.0002")], [(1, "0.2"), (0, "0.2"), (6, "0.1999")]], [[(4, "0.5"), (3, "0.25"), (2, "0.125")]]],
+    12: [[[(0, "0.05"), (1, "0.06"), (2, "0.07")], [(7, "0.3"), (6, "0.2"), (5, "0.1")]], [[(1, "0.0"), (0, "0.9"), (2, "0.1")]]],
+}
+
+
+def esft_text(folder: Path, layers: Any = None, **summary: Any) -> Path:
+    """A folder `task` of two layers: a sequence of two tokens and one of one, k = 3."""
+    task = folder / "task"
+    task.mkdir(exist_ok=True)
+    for layer, sequences in (layers or ESFT_LAYERS).items():
+        lines = []
+        for tokens in sequences:
+            flat = [slot for token in tokens for slot in token]
+            lines.append("\t".join(str(one) for one, _ in flat) + "\t\t" + "\t".join(weight for _, weight in flat) + "\n")
+        (task / f"expert_weights_{layer}.txt").write_text("".join(lines))
+    if summary:
+        (task / "summary.json").write_text(json.dumps(summary))
+    return task
+
+
 def object_npz(path: Path) -> Path:
     """An .npz with a member that numpy would unpickle."""
     buffer = io.BytesIO()
@@ -125,7 +146,9 @@ def object_npz(path: Path) -> Path:
 EXAMPLES: dict[str, tuple[str, Callable[[Path], Path]]] = {  # name -> format, what writes one
     "gptoss_json": ("gptoss", gptoss_json), "gptoss_npz": ("gptoss", gptoss_npz),
     "olmoe_counts": ("olmoe-counts", olmoe_counts), "olmoe_jsonl": ("olmoe-jsonl", olmoe_jsonl),
+    "esft_text": ("esft-text", esft_text),
 }
 OPTIONS: dict[str, dict[str, Any]] = {"gptoss_json": {"n_experts": 4}, "gptoss_npz": {"n_experts": 4},
-                                      "olmoe_jsonl": {"n_experts": 4, "model": "tiny"}}
+                                      "olmoe_jsonl": {"n_experts": 4, "model": "tiny"}, "esft_text": {"n_experts": 8, "top_k": 3}}
+LINES = ("olmoe_jsonl",)  # whole lines can be cut off unseen
 CHECKSUMMED = ("gptoss_npz", "olmoe_counts")  # a changed byte of these is never a number
