@@ -134,6 +134,37 @@ def esft_text(folder: Path, layers: Any = None, **summary: Any) -> Path:
     return task
 
 
+MEGATRON_LOGITS = {  # (layer, step) -> rows over four experts, exact in bfloat16
+    (1, 0): [[0.0, 1.0, 2.0, -1.0], [3.0, 0.0, 0.0, 1.0]], (4, 0): [[0.5, 0.25, 0.0, 1.0], [0.0, 0.0, 4.0, 2.0]],
+    (1, 1): [[-2.0, -1.0, 0.0, 1.0]], (4, 1): [[1.0, 0.0, 2.0, 0.0]],
+}
+MEGATRON_IDS = {(1, 0): [[2, 1], [0, 3]], (4, 0): [[3, 0], [2, 3]], (1, 1): [[3, 2]], (4, 1): [[0, 2]]}  # the last is in no order
+
+
+def megatron(folder: Path, ranks: tuple[int, ...] = (0,), logits: bool = True, edit: Callable[[dict[str, Any]], Any] | None = None) -> Path:
+    """A folder of router traces: layers 1 and 4 in two steps of two tokens and one, top-2 of 4, and a block of multi-token prediction."""
+    trace = folder / "routing"
+    trace.mkdir(exist_ok=True)
+    for rank in ranks:
+        lines, sidecar = [], b""
+        for step in (0, 1):
+            for layer in (1, 4):
+                ids = [[(one + rank) % 4 for one in row] for row in MEGATRON_IDS[layer, step]]
+                record: dict[str, Any] = {"step": step, "stage": "pre_dispatch", "block": "decoder", "layer": layer, "rank": rank,
+                                          "num_tokens": len(ids), "topk": 2, "top_indices": ids}
+                if logits:
+                    content = bfloat16([row[-rank:] + row[:-rank] if rank else row for row in MEGATRON_LOGITS[layer, step]]).tobytes()
+                    record |= {"logit_offset": len(sidecar), "logit_bytes": len(content), "logit_shape": [len(ids), 4]}
+                    sidecar += content
+                lines.append(json.dumps(edit(record) if edit else record))
+            lines.append(json.dumps({"step": step, "stage": "pre_dispatch", "block": "mtp", "mtp_idx": 0, "layer": 1, "rank": rank, "num_tokens": 1,
+                                     "topk": 2, "top_indices": [[0, 1]]}))
+        (trace / f"router_trace_rank{rank}.jsonl").write_text("\n".join(lines) + "\n")
+        if logits:
+            (trace / f"logits_rank{rank}.bin").write_bytes(sidecar)
+    return trace
+
+
 def object_npz(path: Path) -> Path:
     """An .npz with a member that numpy would unpickle."""
     buffer = io.BytesIO()
@@ -146,9 +177,9 @@ def object_npz(path: Path) -> Path:
 EXAMPLES: dict[str, tuple[str, Callable[[Path], Path]]] = {  # name -> format, what writes one
     "gptoss_json": ("gptoss", gptoss_json), "gptoss_npz": ("gptoss", gptoss_npz),
     "olmoe_counts": ("olmoe-counts", olmoe_counts), "olmoe_jsonl": ("olmoe-jsonl", olmoe_jsonl),
-    "esft_text": ("esft-text", esft_text),
+    "esft_text": ("esft-text", esft_text), "megatron": ("megatron", megatron),
 }
 OPTIONS: dict[str, dict[str, Any]] = {"gptoss_json": {"n_experts": 4}, "gptoss_npz": {"n_experts": 4},
                                       "olmoe_jsonl": {"n_experts": 4, "model": "tiny"}, "esft_text": {"n_experts": 8, "top_k": 3}}
-LINES = ("olmoe_jsonl",)  # whole lines can be cut off unseen
+LINES = ("olmoe_jsonl", "megatron")  # whole lines can be cut off unseen
 CHECKSUMMED = ("gptoss_npz", "olmoe_counts")  # a changed byte of these is never a number
