@@ -165,6 +165,24 @@ def megatron(folder: Path, ranks: tuple[int, ...] = (0,), logits: bool = True, e
     return trace
 
 
+TENSORRT = {0: {"5_0": [0, 0, 0], "5_3": [4, 1, 1], "6_0": [0, 0, 0], "6_3": [2, 0, 0]},  # rank -> iteration_layer -> counts; layer 0 is dense
+            1: {"5_0": [0, 0, 0], "5_3": [0, 2, 0], "6_0": [0, 0, 0], "6_3": [1, 0, 1]}}
+
+
+def tensorrt(folder: Path, info: Any = None, **changes: Any) -> Path:
+    """A folder of two ranks, two iterations, layers 0 and 3, top-2 of 3. changes: tensors of rank 1 by `t{key}`."""
+    statistics = folder / "statistics"
+    statistics.mkdir(exist_ok=True)
+    for rank, counts in TENSORRT.items():
+        tensors = {key: ("I64", (3,), np.array(row, "<i8").tobytes()) for key, row in counts.items()}
+        if rank == 1:
+            tensors |= {key[1:]: one for key, one in changes.items() if one is not None}
+            tensors = {key: one for key, one in tensors.items() if changes.get(f"t{key}", 1) is not None}
+        safetensors(statistics / f"rank{rank}.safetensors", tensors)
+    (statistics / "meta_info.json").write_text(json.dumps(info or {"num_experts": 3, "num_experts_per_token": 2, "ep_size": 2}))
+    return statistics
+
+
 def object_npz(path: Path) -> Path:
     """An .npz with a member that numpy would unpickle."""
     buffer = io.BytesIO()
@@ -177,7 +195,7 @@ def object_npz(path: Path) -> Path:
 EXAMPLES: dict[str, tuple[str, Callable[[Path], Path]]] = {  # name -> format, what writes one
     "gptoss_json": ("gptoss", gptoss_json), "gptoss_npz": ("gptoss", gptoss_npz),
     "olmoe_counts": ("olmoe-counts", olmoe_counts), "olmoe_jsonl": ("olmoe-jsonl", olmoe_jsonl),
-    "esft_text": ("esft-text", esft_text), "megatron": ("megatron", megatron),
+    "esft_text": ("esft-text", esft_text), "megatron": ("megatron", megatron), "tensorrt": ("tensorrt", tensorrt),
 }
 OPTIONS: dict[str, dict[str, Any]] = {"gptoss_json": {"n_experts": 4}, "gptoss_npz": {"n_experts": 4},
                                       "olmoe_jsonl": {"n_experts": 4, "model": "tiny"}, "esft_text": {"n_experts": 8, "top_k": 3}}
