@@ -68,7 +68,8 @@ def _meta(path: Path, options: ReadOptions, shape: tuple[list[int], int, int], m
     if options.layers is not None and list(options.layers) != layers:
         raise ReadError(f"{path}: the statistics are of layers {layers}, but {list(options.layers)} were named; leave --layers out")
     return TraceMeta(options.model or UNKNOWN, UNKNOWN, layer_table(layers, n_experts, top_k, "model.layers.{}.mlp.gate"), "absent", "absent",
-                     "absent", "absent", 0, "assay-tensorrt 1", details={"ranks": met[0], "tensors_per_rank": met[1], "absent": ["documents", "weights"]})
+                     "absent", "absent", 0, "assay-tensorrt 1",
+                     details={"ranks": met[0], "tensors_per_rank": met[1], "absent": ["documents", "weights"]})
 
 
 def _ranks(path: Path) -> list[tuple[int, Path]]:
