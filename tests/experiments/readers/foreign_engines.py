@@ -145,7 +145,8 @@ def imatrix(folder: Path) -> Path:
 
 EXAMPLES: dict[str, tuple[str, Callable[[Path], Path]]] = {  # name -> format, what writes one
     "llamacpp": ("llamacpp", llamacpp), "mbolt": ("mbolt", mbolt), "llamacpp_log": ("llamacpp-log", expert_log),
-    "moe_trace": ("moe-trace", moe_trace), "colibri": ("colibri", colibri), "llama_prefetch": ("llama-prefetch", prefetch), "imatrix": ("imatrix", imatrix),
+    "moe_trace": ("moe-trace", moe_trace), "colibri": ("colibri", colibri), "llama_prefetch": ("llama-prefetch", prefetch),
+    "imatrix": ("imatrix", imatrix),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "llamacpp": {"n_experts": 8}, "llamacpp_log": {"n_experts": 8},
