@@ -21,6 +21,7 @@ MOST_EXPERTS = 1 << 16
 UNSORTED = "sorted_by_weight"
 WORDS = {UNSORTED: "top-k rows whose slots were not by falling weight; they were put so, ties by the lower id",
          "ties": "top-k rows with equal weights, in which the order of slots is arbitrary; ties were put by the lower id",
+         "ties_at_k": "rows whose k-th and next largest scores are equal: which of the two was used is not known, the lower id was taken",
          "ids_not_of_logits": "top-k rows that are not the largest scores: the router adds a bias or limits groups, or ids and scores are of "
                               "different runs"}
 Rows = Callable[[int, int], tuple[TraceBatch, Mapping[str, int]]]

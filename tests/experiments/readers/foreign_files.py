@@ -183,6 +183,60 @@ def tensorrt(folder: Path, info: Any = None, **changes: Any) -> Path:
     return statistics
 
 
+FLAME = {2: {"0-0": ([[0.5, 0.25], [0.125, 0.5]], [[7, 3], [1, 2]]), "0-1": ([[0.25, 0.25]], [[6, 5]])},  # layer -> batch -> scores, indices
+         5: {"0-0": ([[0.75, 0.125], [0.5, 0.25]], [[0, 1], [4, 3]]), "0-1": ([[0.5, 0.375]], [[2, 7]])}}
+FLAME_TOKENS = {"0-0": [11, 12], "0-1": [50_300]}
+
+
+def flame_moe(folder: Path, edit: Callable[[int, str, list[Any]], list[Any]] | None = None, samples: bool = True) -> Path:
+    """A recording of step 1080: layers 2 and 5, a batch of two tokens and one of one, top-2 of 8."""
+    root = folder / "recording"
+    for layer, batches in FLAME.items():
+        for name, columns in batches.items():
+            scores, indices = edit(layer, name, list(columns)) if edit else columns
+            place = root / "actives" / "1080" / str(layer)
+            place.mkdir(parents=True, exist_ok=True)
+            safetensors(place / f"{name}.safetensors", {"scores": ("F32", np.shape(scores), np.array(scores, "<f4").tobytes()),
+                                                        "indices": ("I64", np.shape(indices), np.array(indices, "<i8").tobytes())})
+    if samples:
+        (root / "samples").mkdir(exist_ok=True)
+        for name, tokens in FLAME_TOKENS.items():
+            safetensors(root / "samples" / f"{name}.safetensors", {"tokens": ("I64", (len(tokens),), np.array(tokens, "<i8").tobytes())})
+    return root
+
+
+# layer -> corpus -> [samples, tokens, experts], probabilities exact in bfloat16
+LRC = {0: {"c4": [[[0.5, 0.25, 0.125, 0.125], [0.125, 0.125, 0.25, 0.5]]], "github": [[[0.25, 0.25, 0.25, 0.25]], [[0.0, 0.0, 1.0, 0.0]]]},
+       1: {"c4": [[[0.125, 0.5, 0.125, 0.25], [0.75, 0.125, 0.125, 0.0]]], "github": [[[0.5, 0.0, 0.5, 0.0]], [[0.0625, 0.4375, 0.25, 0.25]]]}}
+
+
+def moe_lrc(folder: Path, form: str = "probabilities", edit: Callable[[Any], Any] | None = None, tokens: Any = None) -> Path:
+    """`output/merged/tiny_{layer}.safetensors`: one sample of two tokens of c4, two of one token of github, four experts."""
+    merged = folder / "output" / "merged"
+    merged.mkdir(parents=True, exist_ok=True)
+    for layer, corpora in (edit(json.loads(json.dumps(LRC))) if edit else LRC).items():
+        tensors = {}
+        for corpus, values in corpora.items():
+            array = np.array(values, np.float32)
+            content = {"probabilities": lambda a=array: ("BF16", a.shape, bfloat16(a).tobytes()),
+                       "logits": lambda a=array: ("F32", a.shape, (8 * a).astype("<f4").tobytes()),
+                       "ranks": lambda a=array: ("I8", a.shape, a.argsort(axis=-1, kind="stable").argsort(axis=-1).astype("<i1").tobytes())}[form]
+            tensors[corpus] = content()
+        safetensors(merged / f"tiny_{int(layer):02d}.safetensors", tensors)
+    if tokens:
+        (folder / "data" / "merged").mkdir(parents=True, exist_ok=True)
+        safetensors(folder / "data" / "merged" / "tiny.safetensors", {
+            corpus: ("I64", np.shape(one), np.array(one, "<i8").tobytes()) for corpus, one in tokens.items()})
+    return merged
+
+
+def torch_pickle(path: Path) -> Path:
+    """What begins as torch's own files do; it is never unpickled."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"cos\nsystem\n(S'touch canary'\ntR.")
+    return path
+
+
 def object_npz(path: Path) -> Path:
     """An .npz with a member that numpy would unpickle."""
     buffer = io.BytesIO()
@@ -196,8 +250,10 @@ EXAMPLES: dict[str, tuple[str, Callable[[Path], Path]]] = {  # name -> format, w
     "gptoss_json": ("gptoss", gptoss_json), "gptoss_npz": ("gptoss", gptoss_npz),
     "olmoe_counts": ("olmoe-counts", olmoe_counts), "olmoe_jsonl": ("olmoe-jsonl", olmoe_jsonl),
     "esft_text": ("esft-text", esft_text), "megatron": ("megatron", megatron), "tensorrt": ("tensorrt", tensorrt),
+    "flame_moe": ("flame-moe", flame_moe), "moe_lrc": ("moe-lrc", moe_lrc),
 }
 OPTIONS: dict[str, dict[str, Any]] = {"gptoss_json": {"n_experts": 4}, "gptoss_npz": {"n_experts": 4},
-                                      "olmoe_jsonl": {"n_experts": 4, "model": "tiny"}, "esft_text": {"n_experts": 8, "top_k": 3}}
+                                      "olmoe_jsonl": {"n_experts": 4, "model": "tiny"}, "esft_text": {"n_experts": 8, "top_k": 3},
+                                      "flame_moe": {"n_experts": 8}, "moe_lrc": {"top_k": 2}}
 LINES = ("olmoe_jsonl", "megatron")  # whole lines can be cut off unseen
 CHECKSUMMED = ("gptoss_npz", "olmoe_counts")  # a changed byte of these is never a number
