@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -33,12 +34,14 @@ def work_side_by_side(work: Work[Share], shares: Sequence[Share], on_done: Calla
     every = []
     try:
         for share in shares:
-            receive, send = context.Pipe(duplex=False)
-            process = context.Process(target=_do, args=(work, share, send, os.getpid()), daemon=True)
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_do, args=(work, theirs, os.getpid()), daemon=True)
             process.start()
-            send.close()
-            open_ones[receive] = process
             every.append(process)
+            theirs.close()
+            open_ones[ours] = process
+            with suppress(BrokenPipeError):  # it died at its start; what it said and its exit code are heard below
+                ours.send(share)  # not as an argument: a large one waits for ever for a process that died before it read
         while open_ones:
             for connection in wait(list(open_ones)):
                 assert isinstance(connection, Connection)
@@ -52,7 +55,7 @@ def work_side_by_side(work: Work[Share], shares: Sequence[Share], on_done: Calla
 def _hear(connection: Connection, open_ones: dict[Connection, Any], on_done: Callable[[], None]) -> None:
     try:
         message = connection.recv_bytes().decode()
-    except EOFError:
+    except (EOFError, ConnectionResetError):
         process = open_ones.pop(connection)
         process.join()
         if process.exitcode:
@@ -63,14 +66,14 @@ def _hear(connection: Connection, open_ones: dict[Connection, Any], on_done: Cal
     on_done()
 
 
-def _do(work: Work[Share], share: Share, send: Connection, parent: int) -> None:
+def _do(work: Work[Share], connection: Connection, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it and ends this process
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:
-        work(share, lambda: send.send_bytes(b""))
+        work(connection.recv(), lambda: connection.send_bytes(b""))
     except Exception as error:
-        send.send_bytes(f"{type(error).__name__}: {error}".encode(errors="backslashreplace"))
-    send.close()
+        connection.send_bytes(f"{type(error).__name__}: {error}".encode(errors="backslashreplace"))
+    connection.close()
 
 
 def _end_with(parent: int) -> None:

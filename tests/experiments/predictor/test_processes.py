@@ -68,3 +68,22 @@ def test_no_child_outlives_a_killed_parent(tmp_path: Path) -> None:
             return
         time.sleep(0.05)
     raise AssertionError(f"process {child} still runs")
+
+
+UNGUARDED = """
+import sys
+sys.path.insert(0, {root!r})
+from experiments.predictor.processes import work_side_by_side
+from tests.experiments.predictor.test_processes import write_each
+
+work_side_by_side(write_each, [({out!r}, [0] * 2**20)], lambda: None)
+"""
+
+
+def test_a_process_that_dies_at_its_start_is_an_error_and_no_wait(tmp_path: Path) -> None:
+    """A program without a main guard: its children die before they take their share, which is larger than a pipe."""
+    script = tmp_path / "unguarded.py"
+    script.write_text(UNGUARDED.format(root=str(ROOT), out=str(tmp_path)))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "ShareError: a process ended with exit code 1" in done.stderr
