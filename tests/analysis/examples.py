@@ -96,6 +96,35 @@ KINDS |= {
 }
 
 
+def two_choices(rng: Rng, batch: tuple[int, ...]) -> tuple[Any, Any]:
+    """Indicators of the first two choices of the earlier and of the later token: [..., T-1, E]."""
+    chosen = choice_indicators(same_draw(rng), batch, 7, 2)
+    return chosen[..., :-1, :], chosen[..., 1:, :]
+
+
+def pairs_of(chosen: Any) -> Any:
+    """Tokens by the unordered pair of their two experts: [..., P]."""
+    low, high = np.triu_indices(chosen.shape[-1], 1)
+    return (chosen[..., low] * chosen[..., high]).sum(axis=-2)
+
+
+def overlap_sizes(rng: Rng, batch: tuple[int, ...]) -> Any:
+    """Pairs of tokens by experts that both chose, 0 to 2."""
+    return (np.prod(two_choices(rng, batch), axis=0).sum(axis=-1)[..., None] == np.arange(3)).sum(axis=-2)
+
+
+KINDS |= {
+    "two_sizes_M": overlap_sizes,
+    "two_sources_E": lambda rng, batch: two_choices(rng, batch)[0].sum(axis=-2),
+    "two_targets_E": lambda rng, batch: two_choices(rng, batch)[1].sum(axis=-2),
+    "two_source_pairs_P": lambda rng, batch: pairs_of(two_choices(rng, batch)[0]),
+    "two_target_pairs_P": lambda rng, batch: pairs_of(two_choices(rng, batch)[1]),
+    "order_repeats": lambda rng, batch: rng.integers(0, 30, batch),
+    "order_shuffled": lambda rng, batch: rng.uniform(0, 20, batch),
+    "order_pairs": lambda rng, batch: np.full(batch, 30),
+}
+
+
 def example(kinds: tuple[str, ...], rng: Rng, batch: tuple[int, ...] = ()) -> list[Any]:
     """One random argument of each kind."""
     return [KINDS[kind](rng, batch) for kind in kinds]
