@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from analysis.kernels import Float, Int, mix
 from analysis.nulls import document_keys
+from analysis.planted_draws import Draws, Keys, uniform_sets
 from analysis.resampling import generator
 from analysis.rows import whole_documents
 from analysis.trace import LayerMeta, RoutingTrace, TraceBatch
@@ -33,7 +34,6 @@ SHARE_OF_REST, MOST_BITS, LEAST_ROOM = 0.6, 2.5, 0.25  # bits between the bound 
 TOPICS_PER_DOMAIN, TOPIC_SD, LOYAL = 4, 1.0, 2.0  # a topic picks the first choice with probability LOYAL / k, 1 at most
 BLOCK, IN_BLOCK, PAIR_SD, SETS_PER_EXPERT, UNIFORM_SETS = 4, 3.0, 1.0, 128, 32
 ROWS_AT_ONCE = 2**18
-Keys = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class _Law:
         table = domain if self.n_tables > 1 else np.zeros(len(domain), np.int64)
         first: Int | None = None
         for number, layer in enumerate(self.plan.layers):
-            draws = _Draws(key, number)
+            draws = Draws(key, number)
             if self.kind == "independent":
                 yield self._independent(number, layer, topic, draws)
                 continue
@@ -160,7 +160,7 @@ class _Law:
         spread = TOPIC_SD if self.kind == "independent" else TOPIC_SD / 2
         return np.exp(spread * rng.normal(size=(max(len(self.plan.domains), 1) * TOPICS_PER_DOMAIN, n_experts)))
 
-    def _of_topic(self, number: int, topic: Int, draws: _Draws) -> Int:
+    def _of_topic(self, number: int, topic: Int, draws: Draws) -> Int:
         edges = self.edges[number] + np.arange(len(self.edges[number]))[:, None]
         found = np.searchsorted(edges.ravel(), topic + draws.uniform(3), side="right") - topic * edges.shape[1]
         return np.asarray(np.clip(found, 0, edges.shape[1] - 1), np.int64)
@@ -187,40 +187,12 @@ class _Law:
             tables.append(np.argsort(-drawn, axis=-1)[..., : layer.top_k - 1])
         return np.stack(tables)
 
-    def _independent(self, number: int, layer: LayerMeta, topic: Int, draws: _Draws) -> NDArray[Any]:
+    def _independent(self, number: int, layer: LayerMeta, topic: Int, draws: Draws) -> NDArray[Any]:
         if layer.top_k == 1:
             return self._of_topic(number, topic, draws)[:, None]
-        chosen = _uniform_sets(layer, draws)
+        chosen = uniform_sets(layer.n_experts, layer.top_k, draws)
         best = self.liking[number][topic[:, None], chosen].argmax(axis=1)
         front = np.where(draws.uniform(1) < LOYAL / layer.top_k, best, 0)
         rows = np.arange(len(chosen))
         chosen[rows, front], chosen[:, 0] = chosen[:, 0].copy(), chosen[rows, front]
         return chosen
-
-
-class _Draws:
-    """Random numbers of some rows at one layer, by purpose."""
-
-    def __init__(self, key: Keys, layer: int) -> None:
-        with np.errstate(over="ignore"):
-            self.key = mix(key + np.uint64(layer + 1) * np.uint64(0x9E3779B97F4A7C15))
-
-    def uniform(self, purpose: int) -> Float:
-        """In [0, 1)."""
-        with np.errstate(over="ignore"):
-            return np.asarray((mix(self.key + np.uint64(purpose)) >> np.uint64(11)) * 2.0**-53, np.float64)
-
-    def below(self, purpose: int, n: int) -> Int:
-        """Whole numbers from 0 to n - 1."""
-        return np.asarray(self.uniform(purpose) * n, np.int64)
-
-
-def _uniform_sets(layer: LayerMeta, draws: _Draws) -> Int:
-    """k distinct experts [T, K], every set alike: the next one is uniform among those left."""
-    out = np.empty((len(draws.key), layer.top_k), np.int64)
-    for slot in range(layer.top_k):
-        one = draws.below(16 + slot, layer.n_experts - slot)
-        for taken in np.sort(out[:, :slot], axis=1).T:
-            one += one >= taken
-        out[:, slot] = one
-    return out
