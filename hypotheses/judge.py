@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.estimate import Estimate
+from analysis.gates import UNTESTABLE
 from hypotheses.claim import Criterion, CriterionFinding, Evaluation, Finding, Hypothesis, Outcome
 from hypotheses.findings import findings_from_json, findings_to_json
 from hypotheses.seed_rules import RULES, grade, lowest
@@ -52,6 +53,9 @@ def judge_criterion(hypothesis: Hypothesis, criterion: Criterion, evaluation: Ev
         reason = f"{NOT_MADE}{criterion.metric} was made"
         return CriterionFinding(criterion, Estimate.undefined(reason, unit=criterion.unit), "inconclusive", reason)
     point, guaranteed = _grades(hypothesis, criterion, estimate)
+    never = next((why for why in (estimate.reason, estimate.gate) if why and why.startswith(UNTESTABLE)), None)
+    if never:
+        return CriterionFinding(criterion, estimate, "inconclusive", never, point_grade=point)
     floors = _below_floors(criterion, evaluation.facts)
     if floors:
         reason = GATED + "; ".join(why for why, _ in floors)
@@ -183,7 +187,7 @@ def _controls(hypothesis: Hypothesis, judged: Sequence[CriterionFinding],
     if controls is None and hypothesis.controls:
         absent = {name: {"expected": expected_words(hypothesis, name), "outcome": None, "status": "not run"} for name in hypothesis.controls}
         return absent, ["they were not run, so nothing shows that this assay can tell the claim from its absence"]
-    barred = (GATED, UNDEFINED, NOT_MADE) if hypothesis.expects else (GATED,)
+    barred = (GATED, UNTESTABLE, UNDEFINED, NOT_MADE) if hypothesis.expects else (GATED, UNTESTABLE)
     testable = [one.criterion for one in judged if not one.reason.startswith(barred)]
     shown: dict[str, Any] = {}
     failures: list[str] = []
