@@ -24,6 +24,7 @@ from experiments.predictor.spec import PredictorSpec
 from experiments.problems import DeclarationError, Problem, did_you_mean, of_validation
 from experiments.specs import (
     AnalysisSpec,
+    AtlasSpec,
     CorpusSpec,
     CountKnob,
     DatasetSource,
@@ -40,8 +41,8 @@ from experiments.specs import (
 )
 
 __all__ = [
-    "AnalysisSpec", "CorpusSpec", "CountKnob", "DatasetSource", "DeclarationError", "EntropyKnob", "Experiment", "FastPathSpec", "Frozen",
-    "KnobsSpec", "PredictorSpec", "Problem", "SourceSpec", "SweepSpec", "TestbedSpec",
+    "AnalysisSpec", "AtlasSpec", "CorpusSpec", "CountKnob", "DatasetSource", "DeclarationError", "EntropyKnob", "Experiment", "FastPathSpec",
+    "Frozen", "KnobsSpec", "PredictorSpec", "Problem", "SourceSpec", "SweepSpec", "TestbedSpec",
     "TopologySpec", "TraceSpec", "UncertaintySpec", "choose_profile",
     "declared_names", "declared_path", "load", "resolved",
 ]
@@ -64,6 +65,7 @@ class Experiment(Frozen):
     sweep: SweepSpec = SweepSpec()
     fastpath: FastPathSpec = FastPathSpec()
     topology: TopologySpec = TopologySpec()
+    atlas: AtlasSpec = AtlasSpec()
     predictor: PredictorSpec = PredictorSpec()
     overrides: tuple[str, ...] = ()  # the --set texts, as given
     file: Annotated[str, Field(exclude=True)] = ""  # where it was read; says nothing about what is done

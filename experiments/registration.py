@@ -29,7 +29,8 @@ FAMILIES: Mapping[str, str] = {
 }
 
 
-OF_ONE_CLAIM: Mapping[str, tuple[str, ...]] = {"topology": ("topology", "predictor")}  # tables that only this claim's verdict depends on
+OF_ONE_CLAIM: Mapping[str, tuple[str, ...]] = {  # tables that only this claim's verdict depends on
+    "topology": ("topology", "predictor"), "repetition": ("atlas",), "domain_specialisation": ("atlas",)}
 DRAWING = ("corpus.salt", "corpus.calibration_share", "corpus.test_share",
            "trace.salt", "trace.test_share")  # another draw of the splits is another look
 
@@ -85,7 +86,7 @@ def model_name(model: str) -> str:
 
 def departures(experiment: Experiment, claim: Hypothesis) -> list[str]:
     """Settings that differ from those the claim names, and splits drawn otherwise than declared; each makes the finding post hoc."""
-    actual = {f"{table}.{key}": value for table in ("analysis", "uncertainty", "source", "topology")
+    actual = {f"{table}.{key}": value for table in ("analysis", "uncertainty", "source", "topology", "atlas")
               for key, value in getattr(experiment, table).model_dump(mode="json").items()}
     differing = [f"{key} = {actual.get(key)!r}, declared {wanted!r}" for key, wanted in sorted(claim.settings.items())
                  if actual.get(key) != wanted]

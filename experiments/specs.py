@@ -256,3 +256,15 @@ class TopologySpec(Frozen):
     pairs: tuple[tuple[str, str], ...] = (("news", "wiki"), ("code", "math"), ("math", "medical"), ("medical", "wiki"), ("news", "social"),
                                           ("social", "wiki"), ("code", "news"))
     predictor: bool = True
+
+
+class AtlasSpec(Frozen):
+    """How an atlas describes a trace. describe: write it (seeds 001 and 002), beside the claims that are judged.
+
+    n_permutations: of document labels behind each test of association; max_rows: rows that sequences are read on.
+    """
+
+    describe: bool = False
+    n_permutations: Annotated[int, Field(ge=19)] = 9_999
+    lags: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 4, 8, 16)
+    max_rows: Positive = 2_000_000

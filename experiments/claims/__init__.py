@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from experiments.stages.stage import StageOf
 
 if TYPE_CHECKING:
-    from analysis.trace import RoutingTrace
     from experiments.stages.context import Context
 
 
@@ -23,7 +22,7 @@ class Claim(Protocol):
     BEFORE: tuple[StageOf, ...]
     AFTER: tuple[StageOf, ...]
 
-    def evidence(self, context: Context, trace: RoutingTrace) -> Any:
+    def evidence(self, context: Context, trace: Any) -> Any:
         """What the hypothesis is judged from, for the run's own trace or for a control."""
 
     def plant(self, context: Context) -> dict[str, Any]:
@@ -31,6 +30,11 @@ class Claim(Protocol):
 
     def control_trace(self, kind: str) -> Path:
         """Directory of a control's trace inside the run directory."""
+
+
+def takes_counts(claim: Claim) -> bool:
+    """Whether counts without tokens are evidence for it; of such traces others refuse."""
+    return bool(getattr(claim, "COUNTS", False))
 
 
 def of(name: str) -> Claim:

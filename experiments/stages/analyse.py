@@ -18,8 +18,9 @@ SEED_TABLE = "routing_stats"
 def run(context: Context) -> dict[str, Any]:
     """Evaluate every hypothesis on the run's trace."""
     for name in context.experiment.hypotheses:
+        claim = claims.of(name)
         with context.progress.stage(f"analyse {name}", unit="parts") as context.task:
-            evaluation = hypotheses.evaluator(name)(claims.of(name).evidence(context, context.trace))
+            evaluation = hypotheses.evaluator(name)(claim.evidence(context, context.routing if claims.takes_counts(claim) else context.trace))
         evaluation_files.save(evaluation, context.directory / "analysis" / name)
         _write_seed_table(context, evaluation)
     return {"hypotheses": list(context.experiment.hypotheses)}

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from tracking.traces import StoredTrace
 
 
+def stored_routing(directory: Path) -> StoredTrace | CountsTrace:
+    """A stored trace, or stored counts."""
+    from tracking import count_tables
+    from tracking.traces import StoredTrace
+
+    return count_tables.load(directory) if count_tables.is_counts(directory) else StoredTrace.open(directory)
+
+
 @dataclass
 class Context:
     """One run under way. directory: the run directory; root: where runs, caches and the ledger live."""
@@ -112,10 +120,17 @@ class Context:
 
     @cached_property
     def trace(self) -> StoredTrace:
-        """The collected routing, checksums verified on reading."""
-        from tracking.traces import StoredTrace
+        """The collected routing, checksums verified on reading. Raises TraceError where only counts were kept."""
+        from analysis.trace import CountsTrace, TraceError
 
-        return StoredTrace.open(self.directory / "trace")
+        if isinstance(self.routing, CountsTrace):
+            raise TraceError(f"{self.directory / 'trace'}: only counts were kept, no tokens; what is asked needs a trace with rows")
+        return self.routing
+
+    @cached_property
+    def routing(self) -> StoredTrace | CountsTrace:
+        """What the run describes and judges: its trace, or the counts where only those were kept."""
+        return stored_routing(self.directory / "trace")
 
     def read_json(self, relative: str) -> dict[str, Any]:
         """A JSON file of the run directory; empty, if the stage that writes it has not run."""

@@ -7,15 +7,13 @@ from typing import Any
 import hypotheses
 from experiments import claims, evaluation_files
 from experiments.evaluation_files import plain
-from experiments.stages.context import Context
+from experiments.stages.context import Context, stored_routing
 from hypotheses.judge import expected_words
 from tracking.atomic import write_json
 
 
 def run(context: Context) -> dict[str, Any]:
     """Plant the controls of each hypothesis, store them as traces, and evaluate the hypothesis on them exactly as on the run's own trace."""
-    from tracking.traces import StoredTrace
-
     remarks: dict[str, Any] = {}
     (context.directory / "controls").mkdir(exist_ok=True)
     for name in context.experiment.hypotheses:
@@ -24,7 +22,7 @@ def run(context: Context) -> dict[str, Any]:
             (context.directory / "controls" / kind).mkdir(exist_ok=True)
         planted = claim.plant(context)
         for kind in hypotheses.find(name).controls:
-            trace = StoredTrace.open(context.directory / claim.control_trace(kind))
+            trace = stored_routing(context.directory / claim.control_trace(kind))
             with context.progress.stage(f"control {kind}", unit="parts") as context.task:
                 evaluation = hypotheses.evaluator(name)(claim.evidence(context, trace))
             evaluation_files.save(evaluation, context.directory / "controls" / kind / name)

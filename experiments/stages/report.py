@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from analysis.trace import CountsTrace
 from experiments import evaluation_files
 from experiments.sources.events import SHARD_COUNTS
 from experiments.stages.context import Context
 from hypotheses.findings import findings_from_json
+
+if TYPE_CHECKING:
+    from experiments.report.content import ReportContent, TraceFacts
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -17,27 +21,44 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def write_report(context: Context) -> Path:
-    """Figures, tables and pages of the run's finding; returns the path of report.html."""
-    from experiments.report.content import ReportContent, TraceFacts
+    """Figures, tables and pages of the run's findings; returns the path of report.html, which joins them where there are several."""
+    from experiments.report.joint import Joint, write_joint
     from experiments.report.writer import write
 
+    contents = contents_of(context)
+    if len(contents) == 1 and not context.experiment.atlas.describe:
+        return write(context.directory, contents[0])
+    for content in contents:
+        write(context.directory / "hypotheses" / content.finding.hypothesis, content)
+    return write_joint(context.directory, Joint(context.experiment.title, contents))
+
+
+def contents_of(context: Context) -> list[ReportContent]:
+    """What the report of each finding is written from."""
+    from experiments.report.content import ReportContent
+
     findings = findings_from_json((context.directory / "findings.json").read_text(encoding="utf-8"))
-    trace, collection = context.trace, context.read_json("trace/collection.json")
-    meta = trace.meta
-    events = [event for event in trace.manifest.events if event["event"] != SHARD_COUNTS]
-    facts = TraceFacts(meta, trace.n_tokens, excluded_tokens(collection), meta.details.get("conformance", {}), events,
-                       trace.digest)
-    for finding in findings:
-        name = finding.hypothesis
-        content = ReportContent(
-            finding=finding, evaluation=evaluation_files.load(context.directory / "analysis" / name), trace=facts,
-            corpus=context.read_json("corpus/manifest.json"), provenance=provenance(context),
-            training=context.read_json("training.json") or None,
-            sweep={**context.read_json("sweep/sweep.json"), **context.read_json("sweep/confirmed.json")} or None,
-            fastpath=context.read_json("fastpath/effect.json") or None, controls=context.read_json("controls/controls.json").get(name, {}),
-            quality=quality(collection))
-        path = write(context.directory if len(findings) == 1 else context.directory / "hypotheses" / name, content)
-    return path
+    facts, collection = trace_facts(context), context.read_json("trace/collection.json")
+    return [ReportContent(
+        finding=finding, evaluation=evaluation_files.load(context.directory / "analysis" / finding.hypothesis), trace=facts,
+        corpus=context.read_json("corpus/manifest.json"), provenance=provenance(context),
+        training=context.read_json("training.json") or None,
+        sweep={**context.read_json("sweep/sweep.json"), **context.read_json("sweep/confirmed.json")} or None,
+        fastpath=context.read_json("fastpath/effect.json") or None,
+        controls=context.read_json("controls/controls.json").get(finding.hypothesis, {}), quality=quality(collection)) for finding in findings]
+
+
+def trace_facts(context: Context) -> TraceFacts:
+    """The trace, or the counts, in numbers."""
+    from experiments.report.content import TraceFacts
+
+    routing = context.routing
+    meta, conformance = routing.meta, routing.meta.details.get("conformance", {})
+    if isinstance(routing, CountsTrace):
+        tokens = 0 if routing.tokens is None else int(routing.tokens.sum())
+        return TraceFacts(meta, tokens, {}, conformance, (), str(context.read_json("state.json")["stages"]["collect"]["remarks"]["digest"]))
+    events = [event for event in routing.manifest.events if event["event"] != SHARD_COUNTS]
+    return TraceFacts(meta, routing.n_tokens, excluded_tokens(context.read_json("trace/collection.json")), conformance, events, routing.digest)
 
 
 def excluded_tokens(collection: dict[str, Any]) -> dict[str, int]:
