@@ -98,12 +98,19 @@ def _zaya(_router: nn.Module, output: Any) -> Decision:
     return Decision(logits, weights, ids.masked_fill(weights == 0, logits.shape[-1] - 1))
 
 
+def _expert_choice(_router: nn.Module, output: Any) -> Decision:
+    """The generic triple and whether an expert took the slot; a slot that none took holds the best expert left, with weight 0."""
+    scores, weights, ids, kept = output
+    return Decision(scores, weights, ids, dropped=~kept)
+
+
 SPECIAL: dict[str, Decoder] = {
     "SwitchTransformersTop1Router": _switch,
     "Llama4Router": _llama4,
     "JetMoeTopKGating": _jetmoe,
     "DogeCDMoE": _doge,
     "ZayaRouter": _zaya,
+    "ExpertChoiceRouter": _expert_choice,
 }
 REFUSED = {
     "NllbMoeTop2Router": "transformers 5.23 runs only experts 0 and 1 of NLLB-MoE, which is not what the model was trained to do",
@@ -111,6 +118,11 @@ REFUSED = {
 }
 # One document at a time, because these mix rows of a batch: padding would change what a token's router sees.
 MIXES_ROWS = {"DogeCDMoE"}
+
+
+def mixes_rows(router: nn.Module) -> bool:
+    """Whether a token's experts depend on the rest of its batch: by its class, or as the router says itself."""
+    return type(router).__name__ in MIXES_ROWS or bool(getattr(router, "mixes_rows", False))
 
 
 def decoder_for(router: nn.Module) -> Decoder:

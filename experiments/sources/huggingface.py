@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from experiments.sources.lookup_routing import RouterCalls
 
 
+DROPS = re.compile("Switch|ExpertChoice")  # routers that leave slots empty for want of capacity
 ALLOCATOR_SAYS = ("can't allocate memory", "not enough memory", "CUDA out of memory")
 
 
@@ -222,7 +224,7 @@ class HuggingFaceSource:
             shards_skipped=len(plan.shards) - len(written), n_pads=tally.pads, n_special=plan.n_special + self._n_framing(plan),
             n_cut=plan.n_cut, tokens_cut=plan.tokens_cut, empty=plan.empty, out_of_memory=tally.out_of_memory,
             batch_size=self._batch_size, seconds=seconds, first_choice_tied=shares["tied"],
-            dropped={key: shares["dropped"][key] for key, site in zip(keys, self.opened.sites) if "Switch" in site.class_name})
+            dropped={key: shares["dropped"][key] for key, site in zip(keys, self.opened.sites) if DROPS.search(site.class_name)})
 
 
 def _trace_batch(document: Any, position: Any, token_id: Any, columns: Sequence[LayerColumns], layers: Sequence[LayerMeta]) -> TraceBatch:

@@ -102,6 +102,9 @@ def _require_safetensors(directory: Path) -> None:
 def _config(name: str, fetch: Mapping[str, Any]) -> Any:
     from transformers import AutoConfig
 
+    from experiments.testbed.routers import register
+
+    register()
     try:
         return AutoConfig.from_pretrained(name, **fetch)
     except (OSError, ValueError, KeyError) as error:

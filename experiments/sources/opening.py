@@ -16,7 +16,7 @@ from experiments.declaration import SourceSpec
 from experiments.progress import Progress
 from experiments.sources import TokenDocument
 from experiments.sources.conformance import Conformance, check_conformance, uncovered_experts
-from experiments.sources.decoding import MIXES_ROWS, decoder_for
+from experiments.sources.decoding import decoder_for, mixes_rows
 from experiments.sources.errors import SourceError
 from experiments.sources.inputs import Framing, ModelBatch, framing_of, model_batch, tokenizer_digest
 from experiments.sources.loading import Checkpoint, device_of, dtype_of, load_model, load_tokenizer, locate
@@ -124,7 +124,7 @@ def _checked(spec: SourceSpec, checkpoint: Checkpoint, model: Any, tokenizer: An
     if len(tokenizer) > vocabulary:
         raise SourceError(f"{checkpoint.name}: the tokenizer has {len(tokenizer)} tokens but the model embeds {vocabulary}; "
                           "tokenizer and weights are not of one model")
-    alone = any(site.class_name in MIXES_ROWS for site in every)
+    alone = any(mixes_rows(site.module) for site in every)
     documents = probe_documents(vocabulary, framing.dropped, limit)
     batch = model_batch(documents[:1] if alone else documents, framing, device)
     conformance = check_conformance(model, sites, batch.rows, lambda: run_model(model, batch))
@@ -135,6 +135,8 @@ def _checked(spec: SourceSpec, checkpoint: Checkpoint, model: Any, tokenizer: An
                "special_tokens": {"prefix": list(framing.prefix), "suffix": list(framing.suffix), "without_rows": sorted(framing.dropped)},
                "batch_plan": {"batch_size": 1 if alone else spec.batch_size, "documents_per_shard": spec.documents_per_shard,
                               "document_limit": limit, "order": "length, longest first", "padding": "right"}}
+    if getattr(model.config, "router_options", None) is not None:  # a router of the testbed, which may route otherwise than it learnt to
+        details["router"] = {"name": model.config.router, **model.config.router_options}
     return OpenedModel(spec, checkpoint, model, tokenizer, framing, device, sites, conformance,
                        batch_size=1 if alone else spec.batch_size, limit=limit, details=details)
 

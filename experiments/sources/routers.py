@@ -108,7 +108,12 @@ def choose_layers(sites: list[RouterSite], layers: tuple[int, ...] | None) -> li
 
 
 def selects_otherwise(model: nn.Module, site: RouterSite) -> str | None:
-    """Why the chosen experts may differ from the top-k of the scores: a correction bias, groups, a hash table; None if they may not."""
+    """Why the chosen experts may differ from the top-k of the scores: a correction bias, groups, a hash table; None if they may not.
+
+    A router may say so itself, as `selection_rule`.
+    """
+    if rule := getattr(site.module, "selection_rule", None):
+        return str(rule)
     if "Hash" in site.class_name:
         return "hash of the token id"
     parent = model.get_submodule(site.key.rpartition(".")[0])
