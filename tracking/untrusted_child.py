@@ -16,7 +16,6 @@ import re
 import resource
 import struct
 import sys
-import zipfile
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -265,6 +264,8 @@ def _stored(data: Any) -> Any:
 
 def _zipped(file: BinaryIO) -> Any:
     """Content of a .pt file as torch writes it: an archive of one pickle and a member for each storage, not compressed."""
+    import zipfile  # not for a pickle, which starts a third faster without
+
     made: dict[str, Storage] = {}
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()

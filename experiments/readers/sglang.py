@@ -45,8 +45,8 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
     for one, words, rows in raw:
         layers, rest = divmod(len(words), rows * top_k)
         if rest or not 1 <= layers <= MOST_LAYERS:
-            raise ReadError(f"{one.where}: field {FIELD}: {len(words):,} ids are not {rows} tokens x hidden layers x top-{top_k}; correct --top-k, or "
-                            "the response lacks tokens")
+            raise ReadError(f"{one.where}: field {FIELD}: {len(words):,} ids are not {rows} tokens x hidden layers x top-{top_k}; correct --top-k, "
+                            "or the response lacks tokens")
         found.add(layers)
     if len(found) > 1:
         raise ReadError(f"{path}: {sorted(found)[:4]} hidden layers in its responses; they are of different models, or --top-k is wrong")

@@ -138,7 +138,7 @@ def physical_to_logical(path: Path, dump: Mapping[str, Any]) -> NDArray[np.int64
     n_experts = int(found.max()) + 1
     for layer, row in enumerate(found):
         if len(np.unique(row)) != n_experts:
-            raise ReadError(f"{path}: field {MAP}: layer {layer}: {len(np.unique(row))} experts have places, ids go up to {n_experts - 1}; record again")
+            raise ReadError(f"{path}: field {MAP}: layer {layer}: {len(np.unique(row))} experts have places, ids reach {n_experts - 1}; record again")
     return found
 
 

@@ -10,11 +10,15 @@ import pytest
 from analysis.trace import TraceError
 from experiments import readers
 from experiments.readers import ReadOptions
-from tests.experiments.readers.foreign_engines import CUT_UNSEEN, EXAMPLES, OPTIONS
+from tests.experiments.readers import foreign_captures, foreign_engines
 from tests.experiments.readers.test_damage import columns, hashed
 
+EXAMPLES, OPTIONS = foreign_engines.EXAMPLES | foreign_captures.EXAMPLES, foreign_engines.OPTIONS | foreign_captures.OPTIONS
+CUT_UNSEEN = (*foreign_engines.CUT_UNSEEN, *foreign_captures.CUT_UNSEEN)
 NAMES = sorted(EXAMPLES)
 CUTS, FLIPS = 20, 60
+IN_A_CHILD = ("pickle", "recorder")  # these take a process for each reading
+FEW = 4
 
 
 def content(name: str, path: Path) -> tuple[object, ...]:
@@ -43,7 +47,7 @@ def test_a_cut_file(name: str, tmp_path: Path) -> None:
     path = EXAMPLES[name][1](tmp_path)
     file, before = target(path), content(name, path)
     whole = file.read_bytes()
-    for size in sorted({int(n) for n in np.linspace(0, len(whole) - 1, CUTS)}):
+    for size in sorted({int(n) for n in np.linspace(0, len(whole) - 1, FEW if any(word in name for word in IN_A_CHILD) else CUTS)}):
         file.write_bytes(whole[:size])
         if not whole[size:].strip():
             continue
@@ -61,7 +65,7 @@ def test_a_changed_bit(name: str, tmp_path: Path) -> None:
     file = target(path)
     whole = file.read_bytes()
     rng = np.random.default_rng(0)
-    flips = FLIPS if "pickle" not in name and "recorder" not in name else 6  # each of these takes a process
+    flips = FEW if any(word in name for word in IN_A_CHILD) else FLIPS
     for place, bit in zip(rng.integers(0, len(whole), flips), rng.integers(0, 8, flips)):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1:])
         readers.find(EXAMPLES[name][0]).recognises(path)
