@@ -132,15 +132,26 @@ def _why(criterion: Criterion, estimate: Estimate, outcome: Outcome) -> str:
 
 
 def _settle(criterion: Criterion, estimate: Estimate, facts: Mapping[str, Any]) -> str:
-    """Documents at which the distance to the bound is detectable, interval widths shrinking as 1/sqrt(documents)."""
+    """Documents (training seeds) at which the distance to the bound is detectable, interval widths shrinking as 1/sqrt of their number."""
     assert estimate.value is not None and estimate.minimum_detectable_effect is not None
     distance = abs(estimate.value - criterion.bound)
+    if estimate.resampled == "seed":
+        return _settle_seeds(estimate, distance)
     needed = documents_to_settle(int(facts["n_documents"]), estimate.minimum_detectable_effect, distance)
     detectable = f"detectable here is a distance of {estimate.minimum_detectable_effect:.2g} from the bound"
     if needed is None or needed > 10**9:
         return f"no number of documents: the value sits on its bound; {detectable}"
     grow = ", if the judged types grow with them" if "type" in estimate.resampled else ""
     return f"about {needed:,} test documents ({facts['n_documents']:,} now){grow}, were the value to stay {distance:.2g} away; {detectable}"
+
+
+def _settle_seeds(estimate: Estimate, distance: float) -> str:
+    assert estimate.minimum_detectable_effect is not None
+    needed = documents_to_settle(estimate.n_units, estimate.minimum_detectable_effect, distance)
+    detectable = f"detectable here is a distance of {estimate.minimum_detectable_effect:.2g} from the bound"
+    if needed is None or needed > 10**6:
+        return f"no number of training seeds: the value sits on its bound; {detectable}"
+    return f"about {needed:,} training seeds ({estimate.n_units} now), were the value to stay {distance:.2g} away; {detectable}"
 
 
 def _grades(hypothesis: Hypothesis, criterion: Criterion, estimate: Estimate) -> tuple[str | None, str | None]:

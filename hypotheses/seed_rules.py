@@ -85,4 +85,27 @@ def seed_000(facts: Mapping[str, Any]) -> dict[str, Any]:
             "lines": lines, "rule": "seed 000"}
 
 
-RULES: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {"seed_003": seed_003, "seed_000": seed_000}
+def seed_004(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Seed 004, F: every row of its table better for SPECTRA, on means over the training seeds at hand; its expected ranges are shown beside.
+
+    facts: rows, each with label, baseline, treatment, better ("higher" or "lower") and expected (texts of both arms). Returns supported (None
+    where a row has no number), words, lines.
+    """
+    rows = facts.get("rows", ())
+    known = [row for row in rows if row["baseline"] is not None and row["treatment"] is not None]
+    lines = []
+    for row in known:
+        passed = row["treatment"] > row["baseline"] if row["better"] == "higher" else row["treatment"] < row["baseline"]
+        guess = " against ".join(one or "no guess" for one in row["expected"]) if any(row["expected"]) else ""
+        lines.append({"passed": bool(passed), "text": f"{row['label']}: {row['baseline']:.3f} to {row['treatment']:.3f} ({row['better']} is better)"
+                      + (f"; the seed expects {guess}" if guess else "")})
+    if not rows or len(known) < len(rows):
+        missing = ", ".join(row["label"] for row in rows if row not in known) or "any row"
+        return {"supported": None, "words": "SPECTRA: the seed's table cannot be filled in full", "lines": lines, "reason": f"no {missing}",
+                "rule": "seed 004"}
+    supported = all(line["passed"] for line in lines)
+    return {"supported": supported, "words": "SPECTRA improves every row of the seed's table" if supported else
+            "SPECTRA does not improve every row of the seed's table", "lines": lines, "rule": "seed 004"}
+
+
+RULES: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {"seed_003": seed_003, "seed_000": seed_000, "seed_004": seed_004}

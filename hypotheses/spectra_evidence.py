@@ -21,12 +21,19 @@ BASELINE, TREATMENT = "switch_top2", "spectra"
 
 @dataclass(frozen=True)
 class SpectraSettings:
-    """Knobs of the evaluation. salt: what orders documents into jackknife groups; n_null: draws behind each null."""
+    """Knobs of the evaluation. salt: what orders documents into jackknife groups; n_null: draws behind each null.
+
+    n_tokens_drawn: tokens of a picture of router inputs, at most 3,000; umap: draw them by UMAP, too; judged_only: leave out what no
+    criterion rests on, as for controls.
+    """
 
     seed: int = 0
     level: float = 0.95
     n_bootstrap: int = 999
     n_null: int = 99
+    n_tokens_drawn: int = 1_500
+    umap: bool = False
+    judged_only: bool = False
 
     @property
     def salt(self) -> str:

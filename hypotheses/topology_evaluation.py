@@ -50,7 +50,7 @@ def evaluate(evidence: TopologyEvidence, criteria: Sequence[Criterion] = ()) -> 
         evidence.tell(f"{name} ({number} of {len(parts)})")
         made[name] = part()
         whole.add(made[name])
-    whole.tables["threshold_curve"] = columns(list(_curve(criteria, whole.estimates)), ("criterion", "threshold", "outcome"))
+    whole.tables["threshold_curve"] = columns(list(threshold_curve(criteria, whole.estimates)), ("criterion", "threshold", "outcome"))
     whole.facts |= facts(counts, whole.estimates)
     return Evaluation(whole.estimates, whole.by_layer, whole.tables, whole.facts)
 
@@ -110,7 +110,7 @@ def _topics(evidence: TopologyEvidence) -> Part:
     return part
 
 
-def _curve(criteria: Iterable[Criterion], estimates: dict[str, Estimate]) -> Iterator[Row]:
+def threshold_curve(criteria: Iterable[Criterion], estimates: dict[str, Estimate]) -> Iterator[Row]:
     """What the verdict on each criterion would be at other thresholds; exploratory, the declared threshold alone is judged."""
     for criterion in criteria:
         one = estimates.get(criterion.metric)

@@ -14,7 +14,7 @@ def criterion_words(one: CriterionFinding) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{asked}; it is {estimate.value:.3g}, without an interval"
     return (f"{asked}; it is {estimate.value:.3g}, {estimate.level:.0%} interval [{estimate.low:.3g}, {estimate.high:.3g}] "
-            f"over {estimate.n_units:,} documents")
+            f"over {estimate.n_units:,} {'training seeds' if estimate.resampled == 'seed' else 'documents'}")
 
 
 def sentence(finding: Finding) -> str:

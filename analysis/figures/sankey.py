@@ -215,7 +215,8 @@ STYLE = (
 TABLE_ROWS = 40
 
 
-def _plotly() -> Any:
+def plotly_objects() -> Any:
+    """plotly.graph_objects; ModuleNotFoundError with the remedy where it is not installed."""
     from importlib import import_module
 
     try:
@@ -225,7 +226,7 @@ def _plotly() -> Any:
 
 
 def _plot(graph: FlowGraph) -> str:
-    plotly, n_layers = _plotly(), len(graph.names)
+    plotly, n_layers = plotly_objects(), len(graph.names)
     links = [(layer, x, y) for layer in range(n_layers - 1) for x, y in np.argwhere(graph.drawn[layer]).tolist()]
     # plotly gives positions to the nodes that have a link, counted without the others: list no node without one
     nodes = sorted({(layer, x) for layer, x, _ in links} | {(layer + 1, y) for layer, _, y in links})
@@ -237,14 +238,14 @@ def _plot(graph: FlowGraph) -> str:
             "label": [escape(node_name(graph, layer, node)) for layer, node in nodes],
             "customdata": [escape(f"layer {graph.names[layer]}") for layer, _ in nodes],
             "color": [node_colour(graph, layer, node) for layer, node in nodes],
-            "x": [_inside(layer / (n_layers - 1)) for layer, _ in nodes],
-            "y": [_inside(middles[layer][node]) for layer, node in nodes],
+            "x": [inside(layer / (n_layers - 1)) for layer, _ in nodes],
+            "y": [inside(middles[layer][node]) for layer, node in nodes],
             "hovertemplate": "%{customdata}, %{label}<br>%{value} of tokens<extra></extra>", "pad": 6, "thickness": 12, "line": {"width": 0},
         },
         link={
             "source": [number[layer, x] for layer, x, _ in links], "target": [number[layer + 1, y] for layer, _, y in links],
             "value": [float(graph.links[layer][x, y]) for layer, x, y in links],
-            "color": [_faint(node_colour(graph, layer, x), 0.15 if _both_others(graph, layer, x, y) else 0.38) for layer, x, y in links],
+            "color": [faint(node_colour(graph, layer, x), 0.15 if _both_others(graph, layer, x, y) else 0.38) for layer, x, y in links],
             "hovertemplate": "%{source.customdata}, %{source.label} to %{target.customdata}, %{target.label}<br>%{value} of tokens<extra></extra>",
         },
     )
@@ -256,7 +257,7 @@ def _plot(graph: FlowGraph) -> str:
     return str(page.to_html(full_html=False, include_plotlyjs=True, include_mathjax=False, div_id="flows", config={"displaylogo": False}))
 
 
-def _inside(place: float) -> float:
+def inside(place: float) -> float:
     """A position that plotly takes: 0 counts as not given."""
     return min(max(place, 0.001), 0.999)
 
@@ -274,7 +275,8 @@ def _middles(graph: FlowGraph) -> list[list[float]]:
     return places
 
 
-def _faint(colour: str, opacity: float) -> str:
+def faint(colour: str, opacity: float) -> str:
+    """The colour as plotly takes it, with an opacity."""
     red, green, blue = (round(255 * part) for part in to_rgb(colour))
     return f"rgba({red},{green},{blue},{opacity})"
 

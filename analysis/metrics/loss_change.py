@@ -45,3 +45,13 @@ def loss_change_ratio(changed: ArrayLike, baseline: ArrayLike, tokens: ArrayLike
     changed, baseline: summed cross-entropy in nats, tokens: predicted tokens, all summed over the same documents [...].
     """
     return divide(np.asarray(changed, np.float64) - np.asarray(baseline, np.float64), tokens)
+
+
+@metric("held_out_loss", unit=UNIT, bounds=(0.0, None), undefined="no_data: no predicted tokens", source="testbed specification 2",
+        takes=("whole", "whole"))
+def held_out_loss(nats: ArrayLike, tokens: ArrayLike) -> Float:
+    """Next-token loss of a language model on documents it has not learnt from: nats / tokens, at least 0.
+
+    nats: summed cross-entropy; tokens: predicted tokens; both summed over the same documents [...]. NaN without tokens.
+    """
+    return divide(nats, tokens)

@@ -189,6 +189,18 @@ def collapse_rate(counts_E: ArrayLike) -> Float:
     return np.where(np.isnan(n[..., 0]), np.nan, collapsed.mean(axis=-1))
 
 
+@metric("least_load", unit="share of an even load", bounds=(0.0, 1.0), undefined=f"{NO_DATA}: no executed selections",
+        source="metrics specification 2.5, collapse", takes=("counts_E",), estimator="document bootstrap (basic)",
+        invariant=("relabelling", "token order", "document order"), seed="Expert Collapse Rate")
+def least_load(counts_E: ArrayLike) -> Float:
+    """Load of the least used expert over an even one: E min_e n_e / N, [0, 1]; no expert is collapsed exactly where it is at least 0.1.
+
+    counts_E: executed selections [..., E]. It moves where the collapse rate stays at 0, and so has a spread over training seeds.
+    """
+    n = _loads(counts_E)
+    return divide(_experts(counts_E) * n.min(axis=-1), n.sum(axis=-1))
+
+
 @dataclass(frozen=True)
 class Collapse:
     """Unused experts and what their absence shows.

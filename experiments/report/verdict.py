@@ -43,7 +43,7 @@ def headline(finding: Finding) -> str:
         return f"{criterion.name} is undefined ({value.reason}); {needs}."
     number, _, ends = estimate(value, column_for(criterion.unit)).partition(" ")
     within = f", {value.level:.0%} interval {ends.strip('[]').replace(', ', ' to ')}" if ends else ", without an interval"
-    over = f" over {value.n_units:,} test documents" if value.n_units else ""
+    over = f" over {value.n_units:,} {'training seeds' if value.resampled == 'seed' else 'test documents'}" if value.n_units else ""
     return f"{criterion.name} is {number}{within}{over}; {needs}."
 
 

@@ -1,0 +1,93 @@
+"""Plain facts of a SPECTRA evaluation: sample sizes, arms with what differs, training, caveats, and the seed's own rule on these data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.comparison import SEED_VERDICT_FLOOR
+from hypotheses.spectra_evidence import ArmRun, SpectraEvidence
+from hypotheses.spectra_runs import SPLIT
+from hypotheses.topology_parts import Row
+
+TRAINING_COLUMNS = ("arm", "seed", "steps", "seconds", "held_out_nats", "parameters", "top_k", "n_experts", "tokens_seen", "causal", "data_order")
+CHECK_COLUMNS = ("arm", "seed", "kind", "name", "layer", "value")
+CURVE_COLUMNS = ("arm", "seed", "curve", "step", "value")
+
+
+def facts(evidence: SpectraEvidence, comparison: Sequence[Row], gate: str | None) -> dict[str, Any]:
+    """Everything that is stated beside the estimates."""
+    run = next((runs[0] for runs in evidence.arms.values() if runs), None)
+    documents = [] if run is None else [row for row in run.trace.documents if row.split == SPLIT]
+    found = Counter(row.domain for row in documents)
+    layers = () if run is None else run.trace.meta.layers
+    return {
+        "n_documents": len(documents), "n_documents_per_domain": {name: found[name] for name in sorted({*found, *evidence.domains})},
+        "n_layers_left_out": 0 if run is None else int(run.trace.meta.details.get("moe_layers_of_model", len(layers))) - len(layers),
+        "resampled": "training seed; documents for checkpoints", "split": SPLIT, "seed": evidence.settings.seed,
+        "baseline": evidence.baseline, "treatment": evidence.treatment, "n_pairs": len(evidence.pairs),
+        "seeds": {name: [one.seed for one in runs] for name, runs in evidence.arms.items()},
+        "differences": {name: list(what) for name, what in evidence.differences.items()}, "confounded": gate,
+        "layers": [{"key": layer.key, "depth": layer.depth, "n_experts": layer.n_experts, "top_k": layer.top_k} for layer in layers],
+        "optimised": {name: sorted(set().union(*(one.optimised for one in runs))) for name, runs in evidence.arms.items() if runs},
+        "causal": {name: all(one.causal for one in runs) for name, runs in evidence.arms.items() if runs},
+        "caveats": caveats(evidence, gate), "seed_rule": seed_rule(comparison),
+    }
+
+
+def caveats(evidence: SpectraEvidence, gate: str | None) -> list[str]:
+    """What a reader of these numbers has to know first."""
+    out = [] if gate is None else [f"the judged pair is {gate}"]
+    n = len(evidence.pairs)
+    if n < SEED_VERDICT_FLOOR:
+        out.append(f"{n} training seeds in both arms, {SEED_VERDICT_FLOOR} needed for a verdict on a method: what is said of these checkpoints is "
+                   "not said of the method")
+    out.append("a domain here is a source of text: format and typography differ with the topic, and experts may follow either")
+    out += [f"{name} differs from {evidence.baseline} in more than its router: {', '.join(what)}"
+            for name, what in evidence.differences.items() if what]
+    out += [f"{name} is not causal: later tokens of a sequence change the routing of earlier ones"
+            for name, runs in evidence.arms.items() if any(not run.causal for run in runs)]
+    single = [name for name, runs in evidence.arms.items() if len(runs) == 1]
+    if single:
+        out.append(f"one training seed: {', '.join(single)}; shown for orientation, nothing is said of these methods")
+    return out
+
+
+def seed_rule(comparison: Sequence[Row]) -> dict[str, Any]:
+    """The seed's rows on point estimates: both arms' means and whether the change has the sign that it expects."""
+    return {"rows": [{"label": row["label"], "baseline": row["baseline"], "treatment": row["treatment"], "better": row["better"],
+                      "expected": [row["expected_baseline"], row["expected_treatment"]]} for row in comparison if row["metric"] in SEED_METRICS]}
+
+
+SEED_METRICS = ("expert_affinity_avg", "purity_cross_fitted", "silhouette", "diversity_jsd_excess", "confidence", "repr_output", "gram_rms",
+                "collapse_rate")
+
+
+def training_rows(runs: Sequence[ArmRun]) -> list[Row]:
+    """What was trained, on what, for how long, and how good it is."""
+    return [{"arm": run.arm, "seed": run.seed, "steps": run.training.steps, "seconds": run.training.seconds,
+             "held_out_nats": run.training.held_out_nats, "parameters": run.conditions.parameters,
+             "top_k": run.conditions.top_k, "n_experts": run.conditions.n_experts,
+             "tokens_seen": run.conditions.tokens_seen, "causal": int(run.causal), "data_order": run.data_order[:12]} for run in runs]
+
+
+def check_rows(runs: Sequence[ArmRun]) -> list[Row]:
+    """Equations on the trained models and agreement of training-mode with evaluation-mode routing, by layer."""
+    rows: list[Row] = []
+    for run in runs:
+        for kind, found in (("equation", run.training.checks), ("agreement", run.training.agreement)):
+            rows += [{"arm": run.arm, "seed": run.seed, "kind": kind, "name": name, "layer": layer, "value": float(value)}
+                     for name, values in found.items() for layer, value in enumerate(values)]
+    return rows
+
+
+def curve_rows(runs: Sequence[ArmRun]) -> list[Row]:
+    """Losses along the training, each term by name."""
+    rows: list[Row] = []
+    for run in runs:
+        curves: Mapping[str, Any] = run.training.curves
+        steps = curves.get("step", ())
+        rows += [{"arm": run.arm, "seed": run.seed, "curve": name, "step": int(step), "value": float(value)}
+                 for name, values in curves.items() if name != "step" for step, value in zip(steps, values, strict=True)]
+    return rows

@@ -1,0 +1,148 @@
+"""SPECTRA's claims on arms whose answer is known: planted specialists, one law in both arms, orthogonal but not specialised."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hypotheses.h05_spectra import SPECTRA, evaluate
+from hypotheses.judge import judge, judge_criterion
+from hypotheses.spectra_controls import KINDS, planted
+from hypotheses.spectra_evidence import SpectraSettings
+from hypotheses.spectra_experts import readable
+from tests.hypotheses import spectra_worlds as worlds
+
+JUDGED = SpectraSettings(judged_only=True)
+
+
+def outcomes(evaluation):
+    return {one.name: judge_criterion(SPECTRA, one, evaluation).outcome for one in SPECTRA.criteria}
+
+
+@pytest.fixture(scope="module")
+def specialists():
+    return evaluate(worlds.planted(worlds.World(layers=1)))
+
+
+@pytest.fixture(scope="module")
+def same_law():
+    return evaluate(worlds.null(settings=JUDGED))
+
+
+def test_planted_specialists_are_supported(specialists):
+    assert set(outcomes(specialists).values()) == {"supported"}
+
+
+def test_one_law_in_both_arms_supports_no_change(same_law):
+    found = outcomes(same_law)
+    assert not {name for name, outcome in found.items() if outcome == "supported"} - {"collapse.least_load", "loss.not_worse"}
+    assert abs(same_law.estimates["mi_E_D_change"].value) < 0.02  # bits; both arms have about 0.15
+
+
+def test_orthogonal_experts_that_do_not_specialise_are_told_apart():
+    found = outcomes(evaluate(worlds.orthogonal_only(settings=JUDGED)))
+    assert found["orthogonality.gram"] == found["orthogonality.distance"] == "supported"
+    assert found["specialisation.information"] != "supported"
+
+
+def test_every_control_gives_what_it_must_and_the_pair_is_judged(same_law):
+    evidence = worlds.null()
+    controls = {kind: evaluate(planted(evidence, kind)) for kind in KINDS}
+    finding = judge(SPECTRA, same_law, controls=controls)
+    assert {name: one["status"] for name, one in finding.controls.items()} == dict.fromkeys(KINDS, "passed")
+    assert finding.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_planted_answer_does_not_depend_on_the_run(kind):
+    """Planted specialists stay specialists on arms that have none, and a hash learns nothing on arms that specialise."""
+    evidence = worlds.planted(worlds.World(layers=1)) if kind in ("permuted", "hash", "worse") else worlds.null(worlds.World(layers=1))
+    expected = SPECTRA.expects[kind]
+    found = outcomes(evaluate(planted(evidence, kind)))
+    assert {name: found[name] for name in expected if found[name] not in expected[name]} == {}
+
+
+@pytest.mark.parametrize(("seeds", "reason"), [(2, "undefined: too_few_seeds"), (4, "below its floor: too_few_seeds")])
+def test_fewer_than_five_seeds_never_decide(seeds, reason):  # metrics specification 4.5
+    evaluation = evaluate(worlds.planted(worlds.World(seeds=seeds, layers=1), settings=JUDGED))
+    assert set(outcomes(evaluation).values()) == {"inconclusive"}
+    change = evaluation.estimates["mi_E_D_change"]
+    assert judge_criterion(SPECTRA, SPECTRA.criteria[2], evaluation).reason.startswith(reason)
+    assert (change.value is None) == (seeds < 3)
+    assert evaluation.estimates["mi_E_D_change_checkpoint"].low > 0  # these two checkpoints do differ
+
+
+@pytest.mark.parametrize("changed", [{"parameters": 200_000}, {"top_k": 1}, {"tokens_seen": 1}, {"evaluation_documents": "others"}])
+def test_unmatched_conditions_are_confounded(changed):
+    evaluation = evaluate(worlds.with_conditions(worlds.planted(worlds.World(layers=1), settings=JUDGED), **changed))
+    judged = judge_criterion(SPECTRA, SPECTRA.criteria[2], evaluation)
+    assert (judged.outcome, evaluation.estimates["mi_E_D_change"].gate.partition(":")[0]) == ("inconclusive", "confounded")
+    assert evaluation.facts["confounded"]
+
+
+def test_another_order_of_the_data_is_confounded():
+    evidence = worlds.planted(worlds.World(layers=1), settings=JUDGED)
+    arms = dict(evidence.arms)
+    arms["spectra"] = [replace(run, data_order="another") for run in arms["spectra"]]
+    assert "order" in evaluate(replace(evidence, arms=arms)).facts["confounded"]
+
+
+def test_one_collapsed_training_is_not_hidden_by_four_good_ones():
+    evidence = worlds.planted(worlds.World(layers=1), settings=JUDGED)
+    bad = worlds.run("spectra", 4, replace(worlds.SPECIALISED, dead=2), worlds.World(layers=1))
+    arms = {**evidence.arms, "spectra": [*evidence.arms["spectra"][:4], bad]}
+    evaluation = evaluate(replace(evidence, arms=arms))
+    assert outcomes(evaluation)["collapse.least_load"] != "supported"
+    assert evaluation.estimates["least_load_of_a_training"].value > 0.5  # the mean would have passed
+
+
+def test_both_levels_stand_in_the_table(specialists):
+    table = specialists.tables["comparison"]
+    row = list(table["metric"]).index("mi_E_D")
+    assert table["low"][row] > 0
+    assert table["checkpoint_low"][row] > 0
+    seed_rows = [i for i, p in enumerate(table["p_holm"]) if not np.isnan(p)]
+    assert len(seed_rows) == 8 - sum(np.isnan(table["p_t"][i]) for i in range(8))
+    assert all(table["p_holm"][i] >= table["p_t"][i] for i in seed_rows)
+    assert table["optimised_by_treatment"][list(table["metric"]).index("gram_rms")] == 1
+
+
+def test_every_metric_of_every_run_is_in_the_table(specialists):
+    table = specialists.tables["runs"]
+    expected = {"mi_E_D", "purity_seed", "purity_token_weighted", "purity_cross_fitted", "expert_affinity_avg", "silhouette", "diversity_jsd_excess",
+                "mi_E_V_excess", "confidence", "repr_output", "repr_output_centred", "gram_rms", "collapse_rate", "least_load", "usage_entropy_bits",
+                "held_out_loss"}
+    assert set(table["metric"]) == expected
+    assert {(a, s) for a, s in zip(table["arm"], table["seed"], strict=True)} == {(a, s) for a in ("switch_top2", "spectra") for s in range(5)}
+
+
+def test_experts_have_domain_keywords_and_samples(specialists):
+    experts = specialists.tables["experts"]
+    loyal = [d for a, d in zip(experts["arm"], experts["top_domain"], strict=True) if a == "spectra"]
+    assert [worlds.DOMAINS[e % 3] for e in range(8)] == loyal
+    assert set(experts["chosen_on"]) == {"calibration"}
+    assert (np.array(experts["purity"]) > np.array(experts["purity_null"]))[np.array(experts["arm"]) == "spectra"].all()
+    assert len(specialists.tables["samples"]["token"]) > 0
+    assert any(words for words in experts["keywords"])
+
+
+def test_a_trace_without_token_types_is_evaluated_as_far_as_it_goes():
+    world = worlds.World(seeds=1, layers=1, types=False)
+    evaluation = evaluate(worlds.planted(world))
+    assert "diversity_jsd_excess" not in set(evaluation.tables["runs"]["metric"])
+    assert len(evaluation.tables["samples"]["token"]) == 0
+
+
+def test_an_arm_without_a_partner_is_shown_and_not_judged():
+    evidence = worlds.planted(worlds.World(seeds=1, layers=1), others=(("hash", worlds.Law()),))
+    evaluation = evaluate(evidence)
+    assert "hash" in set(evaluation.tables["runs"]["arm"])
+    assert any("hash" in one for one in evaluation.facts["caveats"])
+
+
+def test_byte_level_text_is_readable():
+    assert readable("\u0120the\u010a") == " the\n"
+    assert readable("\u00c3\u00a9") == "\u00e9"  # two bytes of UTF-8
+    assert readable("\u2581the") == " the"
