@@ -1,0 +1,122 @@
+"""Findings about documents that are not independent: copies, repeated blocks, shared beginnings, too few of them.
+
+D document, P length of a beginning.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.audit.flaw import Flaw, flaw
+from analysis.audit.hashing import WINDOW
+from analysis.audit.observed import Observed
+from analysis.audit.of_documents import PREFIXES, DocumentTally
+from analysis.gates import DOCUMENT_FLOOR
+from analysis.kernels import Int
+
+LEAST_ROWS = 8  # of a document that can be told from another
+REPEATED_SHARE = 0.005  # of blocks that are found again
+LONG_BEGINNING = 16  # rows, at least, and half of the document: then it is no document of its own
+DEPENDENT_SHARE = 0.005  # of documents
+ALIKE_DOCUMENTS, ALIKE_ROWS = 0.5, 0.1  # share of documents, or of rows, in a beginning that another document has
+
+
+def copies(documents: DocumentTally) -> NDArray[np.bool_]:
+    """Documents whose content an earlier one has [D]."""
+    out = np.zeros(len(documents.rows), bool)
+    told = np.flatnonzero(documents.rows >= LEAST_ROWS)
+    keys = np.column_stack([documents.content[told], documents.rows[told].astype(np.uint64)])
+    if len(told):
+        order = np.argsort(documents.arrival[told], kind="stable")
+        _, first = np.unique(keys[order], axis=0, return_index=True)
+        out[told] = True
+        out[told[order[first]]] = False
+    return out
+
+
+def beginnings(documents: DocumentTally) -> Int:
+    """Rows that each document has in common with the beginning of another [D], to the next length of PREFIXES."""
+    shared = np.zeros(len(documents.rows), np.int64)
+    for place, length in enumerate(PREFIXES):
+        long = np.flatnonzero(documents.rows >= length)
+        if len(long) < 2:
+            break
+        _, number, count = np.unique(documents.prefix[long, place], return_inverse=True, return_counts=True)
+        shared[long[count[number.reshape(-1)] > 1]] = length
+    return shared
+
+
+def names(seen: Observed, chosen: Int) -> list[str]:
+    """Ids of documents by their places."""
+    return [seen.documents.documents[one].id for one in chosen]
+
+
+def counted_twice(seen: Observed) -> Flaw | None:
+    """Documents whose content (token types, or choices where there are none) another document has."""
+    again = copies(seen.documents)
+    if not again.any():
+        return None
+    rows, n = int(seen.documents.rows[again].sum()), len(again)
+    half = "; as many as a whole pass over the documents" if again.sum() * 2 >= n - 1 else ""
+    return flaw("counted_twice", int(again.sum()), n, "documents", f"{int(again.sum()):,} of {n:,} documents, {rows:,} rows, are copies of "
+                f"others{half}", names(seen, np.flatnonzero(again)))
+
+
+def repeated_rows(seen: Observed) -> Flaw | None:
+    """Blocks of WINDOW rows, types and choices of all layers, that are found again elsewhere."""
+    number, document, ordinal = seen.documents.blocks.every()
+    own = ~copies(seen.documents)[document]
+    number, document, ordinal = number[own], document[own], ordinal[own]
+    if not len(number):
+        return None
+    order = np.lexsort((ordinal, document, number))
+    number, document, ordinal = number[order], document[order], ordinal[order]
+    begins = ordinal + WINDOW <= beginnings(seen.documents)[document]  # alike because their documents begin alike, which is another finding
+    again = np.r_[False, number[1:] == number[:-1]] & ~begins
+    share = float(again.mean())
+    if share < REPEATED_SHARE:
+        return None
+    count = int(round(share * seen.n_rows))
+    return flaw("repeated_rows", count, seen.n_rows, "rows", f"{share:.1%} of blocks of {WINDOW} rows are found a second time",
+                names(seen, np.unique(document[again])))
+
+
+def dependent_documents(seen: Observed) -> Flaw | None:
+    """Documents of which at least half is the beginning of another one: a cluster is one observation."""
+    documents = seen.documents
+    shared = beginnings(documents)
+    alike = (shared >= LONG_BEGINNING) & (2 * shared >= documents.rows) & ~copies(documents)
+    if alike.sum() < 2:
+        return None
+    key = np.zeros(len(alike), np.uint64)
+    for place, length in enumerate(PREFIXES):
+        key = np.where(shared == length, documents.prefix[:, place], key)
+    clusters = len(np.unique(key[alike]))
+    surplus, n = int(alike.sum()) - clusters, len(alike)
+    if surplus < 1 or surplus < DEPENDENT_SHARE * n:
+        return None
+    independent = n - int(copies(documents).sum()) - surplus
+    return flaw("dependent_documents", surplus, n, "documents", f"{int(alike.sum()):,} documents share at least half of their rows with others and "
+                f"make {clusters:,} clusters: {independent:,} of {n:,} documents are independent", names(seen, np.flatnonzero(alike)))
+
+
+def shared_prefix(seen: Observed) -> Flaw | None:
+    """A beginning of at least 8 rows that most documents share, such as a chat template."""
+    documents = seen.documents
+    told = documents.rows >= PREFIXES[0]
+    shared = np.where(told, beginnings(documents), 0)
+    shared[copies(documents)] = 0
+    rows, n = int(shared.sum()), int((shared > 0).sum())
+    if told.sum() < 2 or (n < ALIKE_DOCUMENTS * told.sum() and rows < ALIKE_ROWS * seen.n_rows):
+        return None
+    return flaw("shared_prefix", rows, seen.n_rows, "rows", f"{n:,} of {len(told):,} documents begin like another one, with at least "
+                f"{int(np.median(shared[shared > 0]))} equal rows (median)")
+
+
+def few_documents(seen: Observed) -> Flaw | None:
+    """Fewer documents than the floor at which an interval means something, copies left out."""
+    n = len(seen.documents.rows) - int(copies(seen.documents).sum())
+    if n >= DOCUMENT_FLOOR:
+        return None
+    return flaw("few_documents", n, DOCUMENT_FLOOR, "documents", f"{n} documents, {DOCUMENT_FLOOR} are the floor of an interval")
