@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.audit.hashing import Rows
 from analysis.kernels import Float, Int
@@ -19,16 +18,18 @@ MOST = 400  # blocks of all domains together
 
 @dataclass
 class Series:
-    """Blocks of one domain in the order of arrival. counts [U, C]: selections; rows [U]."""
+    """Blocks of one domain in the order of arrival. counts [U, C]: selections; rows [U]; arrival [U]: of the first document."""
 
     counts: list[Int] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
+    arrival: list[int] = field(default_factory=list)
 
     def halve(self) -> None:
         """Join each pair of neighbours."""
         pairs = range(0, len(self.rows), 2)
         self.counts = [self.counts[i] + self.counts[i + 1] if i + 1 < len(self.rows) else self.counts[i] for i in pairs]
         self.rows = [sum(self.rows[i:i + 2]) for i in pairs]
+        self.arrival = [self.arrival[i] for i in pairs]
 
 
 class BlockTally:
@@ -42,7 +43,8 @@ class BlockTally:
         self._domain = domain
         self.series = [Series() for _ in range(int(domain.max(initial=-1)) + 1)]
         self._place = np.full(len(domain), -1, np.int64)  # of a document among those of its domain
-        self._arrived = [0] * len(self.series)
+        self._arrived: list[list[int]] = [[] for _ in self.series]  # when each document of a domain came, among all
+        self._n_arrived = 0
         self.size = 1  # documents in a block
 
     def add(self, rows: Rows, batch: TraceBatch) -> None:
@@ -52,9 +54,10 @@ class BlockTally:
         for document in rows.document.tolist():
             if self._place[document] < 0:
                 of = int(self._domain[document])
-                self._place[document] = self._arrived[of]
-                self._arrived[of] += 1
-        while sum(-(-n // self.size) for n in self._arrived) > MOST and self.size < len(self._domain):
+                self._place[document] = len(self._arrived[of])
+                self._arrived[of].append(self._n_arrived)
+                self._n_arrived += 1
+        while sum(-(-len(one) // self.size) for one in self._arrived) > MOST and self.size < len(self._domain):
             self.size *= 2
             for one in self.series:
                 one.halve()
@@ -67,6 +70,7 @@ class BlockTally:
             one = self.series[of]
             while len(one.rows) <= block:
                 one.rows.append(0)
+                one.arrival.append(self._arrived[of][len(one.arrival) * self.size])
                 one.counts.append(np.zeros(int(self.offsets[-1]), np.int64))
             one.counts[block] = one.counts[block] + counts[i]
             one.rows[block] += int(n_rows[i])
@@ -83,15 +87,15 @@ class BlockTally:
                 out[:, self.offsets[index]:self.offsets[index + 1]] += np.bincount(cells, minlength=n * size).reshape(n, size)
         return out
 
-    def shares(self, domain: int) -> tuple[Float, NDArray[np.int64]]:
-        """Shares of selections within each layer [U, C] of blocks that have rows, and their rows [U]."""
-        one = self.series[domain]
-        rows = np.array(one.rows, np.int64)
-        kept = rows > 0
-        if not kept.any():
-            return np.zeros((0, int(self.offsets[-1]))), rows[kept]
-        counts = np.array(one.counts, np.float64)[kept]
+    def shares(self) -> tuple[Float, Int, Int]:
+        """Shares of selections within each layer [U, C] of blocks that have rows, in the order of arrival; their rows and domains [U]."""
+        every = [(one.arrival[i], number, one.rows[i], one.counts[i]) for number, one in enumerate(self.series) for i in range(len(one.rows))
+                 if one.rows[i]]
+        every.sort(key=lambda block: block[:2])
+        rows = np.array([block[2] for block in every], np.int64)
+        domain = np.array([block[1] for block in every], np.int64)
+        counts = np.array([block[3] for block in every], np.float64).reshape(len(every), int(self.offsets[-1]))
         for start, end in zip(self.offsets[:-1], self.offsets[1:]):
             total = counts[:, start:end].sum(axis=1, keepdims=True)
             counts[:, start:end] /= np.maximum(total, 1)
-        return counts, rows[kept]
+        return counts, rows, domain

@@ -72,7 +72,7 @@ def repeated_rows(seen: Observed) -> Flaw | None:
         return None
     order = np.lexsort((ordinal, document, number))
     number, document, ordinal = number[order], document[order], ordinal[order]
-    begins = ordinal + WINDOW <= beginnings(seen.documents)[document]  # alike because their documents begin alike, which is another finding
+    begins = np.r_[False, ordinal[1:] == ordinal[:-1]] & (beginnings(seen.documents)[document] > 0)  # their documents begin alike: another finding
     again = np.r_[False, number[1:] == number[:-1]] & ~begins
     share = float(again.mean())
     if share < REPEATED_SHARE:
@@ -86,19 +86,20 @@ def dependent_documents(seen: Observed) -> Flaw | None:
     """Documents of which at least half is the beginning of another one: a cluster is one observation."""
     documents = seen.documents
     shared = beginnings(documents)
-    alike = (shared >= LONG_BEGINNING) & (2 * shared >= documents.rows) & ~copies(documents)
-    if alike.sum() < 2:
-        return None
-    key = np.zeros(len(alike), np.uint64)
+    single = ~copies(documents)
+    alike = (shared >= LONG_BEGINNING) & (2 * shared >= documents.rows) & single
+    surplus, clusters, n = 0, 0, len(alike)
     for place, length in enumerate(PREFIXES):
-        key = np.where(shared == length, documents.prefix[:, place], key)
-    clusters = len(np.unique(key[alike]))
-    surplus, n = int(alike.sum()) - clusters, len(alike)
+        inside = alike & (shared == length)
+        for key in np.unique(documents.prefix[inside, place]):
+            same = single & (documents.rows >= length) & (documents.prefix[:, place] == key)
+            surplus += min(int((same & inside).sum()), int(same.sum()) - 1)
+            clusters += 1
     if surplus < 1 or surplus < DEPENDENT_SHARE * n:
         return None
-    independent = n - int(copies(documents).sum()) - surplus
-    return flaw("dependent_documents", surplus, n, "documents", f"{int(alike.sum()):,} documents share at least half of their rows with others and "
-                f"make {clusters:,} clusters: {independent:,} of {n:,} documents are independent", names(seen, np.flatnonzero(alike)))
+    independent = n - int((~single).sum()) - surplus
+    return flaw("dependent_documents", surplus, n, "documents", f"{int(alike.sum()):,} documents have at least half of their rows in common with the "
+                f"beginning of others, in {clusters:,} clusters: {independent:,} of {n:,} are independent", names(seen, np.flatnonzero(alike)))
 
 
 def shared_prefix(seen: Observed) -> Flaw | None:

@@ -90,10 +90,8 @@ class DocumentTally:
         first, lengths = runs(rows, values)
         heads = np.searchsorted(first, rows.starts)
         tails = np.append(heads[1:], len(first)) - 1
-        begins = rows.first == 0
-        self.head.value[rows.document[begins]] = values[first[heads[begins]]]
-        self.head.length[rows.document[begins]] = lengths[heads[begins]]
-        self.tail.value[rows.document], self.tail.length[rows.document] = values[first[tails]], lengths[tails]
+        self.head.begin(rows, values[first[heads]], lengths[heads])
+        self.tail.end(rows, values[first[tails]], lengths[tails])
 
 
 class Edge:
@@ -101,6 +99,21 @@ class Edge:
 
     def __init__(self, n: int) -> None:
         self.value, self.length = np.zeros(n, np.int64), np.zeros(n, np.int64)
+
+    def begin(self, rows: Rows, value: Int, length: Int) -> None:
+        """First runs [S] of segments: kept where their document begins, added where it has been one run so far."""
+        at = rows.document
+        more = (rows.first > 0) & (self.length[at] == rows.first) & (self.value[at] == value)
+        self.length[at[more]] += length[more]
+        new = rows.first == 0
+        self.value[at[new]], self.length[at[new]] = value[new], length[new]
+
+    def end(self, rows: Rows, value: Int, length: Int) -> None:
+        """Last runs [S] of segments: a segment that is one run goes on with the last one of its document."""
+        at = rows.document
+        more = (rows.first > 0) & (length == rows.lengths) & (self.value[at] == value)
+        before = np.where(more, self.length[at], 0)
+        self.value[at], self.length[at] = value, length + before
 
 
 class Blocks:

@@ -52,8 +52,8 @@ def clean(world: World, seed: int = 0) -> MemoryTrace:
     rows = [DocumentRow(i, f"d{i}", f"domain{one}", "test" if i % 3 else "calibration") for i, one in enumerate(domain)]
     lengths = np.clip(rng.lognormal(np.log(world.length), 0.5, world.documents).astype(int), 12, 6 * world.length)
     router = [rng.normal(size=(world.vocabulary, world.experts)) for _ in range(world.layers)]
-    leaning = [world.topic * rng.normal(size=(world.domains, world.experts))[domain] + world.within * rng.normal(size=(world.documents, world.experts))
-               for _ in range(world.layers)]
+    leaning = [world.topic * rng.normal(size=(world.domains, world.experts))[domain]
+               + world.within * rng.normal(size=(world.documents, world.experts)) for _ in range(world.layers)]
     frequency = 1 / np.arange(3, world.vocabulary + 3)
     types = [rng.choice(world.vocabulary, n, p=frequency / frequency.sum()) for n in lengths]
     shards = [batch_of(list(range(a, min(a + world.per_batch, world.documents))), types, router, leaning, world, rng)
