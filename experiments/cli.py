@@ -39,7 +39,7 @@ ALIAS_HELP = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line; `assay COMMAND --help` explains each."""
-    from experiments import importing
+    from experiments import importing, inspecting
 
     top = argparse.ArgumentParser(prog="assay", description="Put hypotheses about mixture-of-experts routing to the test.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
     bring = commands.add_parser("import", help="somebody else's trace as one of ours, with its provenance and what was met")
     importing.add_arguments(bring)
+    inspecting.add_arguments(commands.add_parser("inspect", help="what is wrong with a trace: count, share, consequence and remedy of each finding"))
 
     for name, words in (("resume", "go on with an interrupted run"), ("report", "write a run's figures and report again"),
                         ("publish", "log a run to MLflow (again)")):
@@ -123,13 +124,14 @@ def root() -> Path:
 
 def dispatch(arguments: argparse.Namespace) -> int:
     """Carry out one command and return its exit status."""
-    from experiments import commands, importing
+    from experiments import commands, importing, inspecting
 
     plain: dict[str, Callable[[], int]] = {
         "resume": lambda: commands.resume(root(), arguments.run),
         "report": lambda: commands.report(root(), arguments.run),
         "publish": lambda: commands.publish(root(), arguments.run),
         "import": lambda: importing.run(arguments),
+        "inspect": lambda: inspecting.run(root(), arguments),
         "corpus": lambda: commands.corpus(root(), arguments.experiment, arguments.profile or "quick", arguments.overrides, arguments.create_splits),
         "list": lambda: commands.show(root()),
         "check": commands.check,

@@ -12,10 +12,9 @@ from dataclasses import asdict
 from analysis.audit import choices, copies, keys, reals, sample, tables, tokens
 from analysis.audit.flaw import CODES, FAMILIES, Flaw, Kind, flaw
 from analysis.audit.observed import Observed, observe
-from analysis.audit.tables import Tables
-from analysis.trace import RoutingTrace, TraceMeta
+from analysis.trace import CountsTrace, RoutingTrace, TraceMeta
 
-__all__ = ["CODES", "FAMILIES", "FINDINGS", "TABLE_FINDINGS", "Flaw", "Kind", "Observed", "Tables", "audit", "audit_tables", "differing_meta",
+__all__ = ["CODES", "FAMILIES", "FINDINGS", "TABLE_FINDINGS", "Flaw", "Kind", "Observed", "audit", "audit_tables", "differing_meta",
            "invalidating", "observe"]
 
 FINDINGS: tuple[Callable[[Observed], Flaw | None], ...] = (
@@ -23,9 +22,9 @@ FINDINGS: tuple[Callable[[Observed], Flaw | None], ...] = (
     choices.ids_beyond_range, choices.repeated_choice, choices.physical_ids, choices.dense_layers, choices.repeated_layers,
     choices.unsorted_slots, choices.slot_order_unknown, reals.missing_entropies, reals.weights_sum, reals.entropy_range,
     tokens.padding, tokens.special_tokens, tokens.one_type_dominates, tokens.first_token_sinks, keys.tokens_missing,
-    copies.dependent_documents, copies.shared_prefix, copies.few_documents, sample.small_sample,
+    keys.ends_missing, copies.dependent_documents, copies.shared_prefix, copies.few_documents, sample.small_sample,
 )
-TABLE_FINDINGS: tuple[Callable[[Tables], Flaw | None], ...] = (
+TABLE_FINDINGS: tuple[Callable[[CountsTrace], Flaw | None], ...] = (
     tables.negative_counts, tables.sums_disagree, tables.common_factor, tables.repeated_domains, tables.dense_tables, tables.repeated_tables,
     tables.rank_paired, tables.small_tables,
 )
@@ -37,9 +36,9 @@ def audit(trace: RoutingTrace, split: str | None = None) -> tuple[Flaw, ...]:
     return tuple(found for look in FINDINGS if (found := look(seen)) is not None)
 
 
-def audit_tables(given: Tables) -> tuple[Flaw, ...]:
+def audit_tables(trace: CountsTrace) -> tuple[Flaw, ...]:
     """Every flaw of additive tables."""
-    return tuple(found for look in TABLE_FINDINGS if (found := look(given)) is not None)
+    return tuple(found for look in TABLE_FINDINGS if (found := look(trace)) is not None)
 
 
 def differing_meta(metas: Sequence[TraceMeta]) -> Flaw | None:

@@ -36,10 +36,10 @@ def copies(documents: DocumentTally) -> NDArray[np.bool_]:
 
 
 def beginnings(documents: DocumentTally) -> Int:
-    """Rows that each document has in common with the beginning of another [D], to the next length of PREFIXES."""
-    shared = np.zeros(len(documents.rows), np.int64)
+    """Rows that each document has in common with the beginning of another [D], down to a length of PREFIXES; copies have none."""
+    shared, single = np.zeros(len(documents.rows), np.int64), ~copies(documents)
     for place, length in enumerate(PREFIXES):
-        long = np.flatnonzero(documents.rows >= length)
+        long = np.flatnonzero(single & (documents.rows >= length))
         if len(long) < 2:
             break
         _, number, count = np.unique(documents.prefix[long, place], return_inverse=True, return_counts=True)
@@ -87,7 +87,7 @@ def dependent_documents(seen: Observed) -> Flaw | None:
     documents = seen.documents
     shared = beginnings(documents)
     single = ~copies(documents)
-    alike = (shared >= LONG_BEGINNING) & (2 * shared >= documents.rows) & single
+    alike = (shared >= LONG_BEGINNING) & (2 * shared >= documents.rows)
     surplus, clusters, n = 0, 0, len(alike)
     for place, length in enumerate(PREFIXES):
         inside = alike & (shared == length)
@@ -106,8 +106,7 @@ def shared_prefix(seen: Observed) -> Flaw | None:
     """A beginning of at least 8 rows that most documents share, such as a chat template."""
     documents = seen.documents
     told = documents.rows >= PREFIXES[0]
-    shared = np.where(told, beginnings(documents), 0)
-    shared[copies(documents)] = 0
+    shared = beginnings(documents)
     rows, n = int(shared.sum()), int((shared > 0).sum())
     if told.sum() < 2 or (n < ALIKE_DOCUMENTS * told.sum() and rows < ALIKE_ROWS * seen.n_rows):
         return None

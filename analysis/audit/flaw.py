@@ -116,9 +116,11 @@ CODES: dict[str, Kind] = {
         "layers that always choose the same experts", "a layer without a router was read as expert 0 (or a router has collapsed): its zero entropy "
         "and its loads enter every mean over layers", "leave the named layers out of the layer table", EVERYTHING, "invalidating"),
     "tokens_missing": Kind(
-        "tokens of documents have no row", "what is missing is not missing at random (first, last, or cached tokens); neighbours are not neighbours",
-        "collect with every prompt token and without a prefix cache, or say in the meta which tokens have no rows", ("sequence",),
-        "invalidating"),
+        "tokens inside documents have no row", "neighbouring rows are no neighbours: repetition and lags are of other distances than they say",
+        "collect with every token and without a prefix cache, or say in the meta which special tokens have no rows", ("sequence",), "invalidating"),
+    "ends_missing": Kind(
+        "first or last tokens of documents have no row", "what is there is not the whole document: prompts, first or last tokens are not described",
+        "collect prompt and answer, and the row of the last token; or say so beside the numbers"),
     "weights_sum": Kind(
         "weights do not sum to what the meta says", "weights are of another kind than declared, or divided by another sum",
         "correct weights_mean, or collect the weights again", ("slots",), "invalidating"),

@@ -39,25 +39,30 @@ def repeated_operations(seen: Observed) -> Flaw | None:
 
 
 def tokens_missing(seen: Observed) -> Flaw | None:
-    """Positions without a row: before the first, between the first and the last, and, where the meta says how long documents are, after it.
+    """Positions without a row between the first and the last of a document; the meta's `special_tokens` explain them."""
+    documents = seen.documents
+    between = np.where(documents.rows > 0, documents.most - documents.least + 1 - documents.keys.covered(len(documents.rows)), 0)
+    total = int(between.sum())
+    if not total or isinstance(seen.meta.details.get("special_tokens"), dict):
+        return None
+    return flaw("tokens_missing", total, total + seen.n_rows, "tokens", f"{total:,} positions between others have no row, in "
+                f"{int((between > 0).sum()):,} documents", names(seen, np.flatnonzero(between)))
 
-    The meta's `special_tokens` explain a first, and single, gaps; `document_lengths` (by document number) says how many rows were to be there.
-    """
+
+def ends_missing(seen: Observed) -> Flaw | None:
+    """Positions without a row before a document's first and, where the meta's `document_lengths` (by document) tell, after its last."""
     documents = seen.documents
     there = documents.rows > 0
     before = np.where(there, documents.least, 0)
-    between = np.where(there, documents.most - documents.least + 1 - documents.keys.covered(len(documents.rows)), 0)
     if isinstance(seen.meta.details.get("special_tokens"), dict):
-        before, between = np.zeros_like(before), np.zeros_like(between)
+        before = np.zeros_like(before)
     after = np.where(there, np.maximum(_lengths(seen) - documents.most - 1, 0), 0)
-    missing = before + between + after
-    total = int(missing.sum())
+    total = int((before + after).sum())
     if not total:
         return None
-    words = ", ".join(f"{int(part.sum()):,} {what}" for part, what in ((before, "before the first row"), (between, "between rows"),
-                                                                       (after, "after the last row")) if part.any())
-    return flaw("tokens_missing", total, total + seen.n_rows, "tokens", f"{words}, in {int((missing > 0).sum()):,} documents",
-                names(seen, np.flatnonzero(missing)))
+    words = ", ".join(f"{int(part.sum()):,} {what}" for part, what in ((before, "before the first row"), (after, "after the last row")) if part.any())
+    return flaw("ends_missing", total, total + seen.n_rows, "tokens", f"{words}, in {int((before + after > 0).sum()):,} documents",
+                names(seen, np.flatnonzero(before + after)))
 
 
 def _lengths(seen: Observed) -> Int:
@@ -93,7 +98,7 @@ def _change(seen: Observed, *, early: bool) -> Flaw | None:
     if (before <= EARLY) != early:
         return None
     count = change.rows_before if early else min(change.rows_before, change.rows - change.rows_before)
-    return flaw("warm_up" if early else "mixed_runs", count, seen.n_rows, "rows", f"after {before:.0%} of the rows the loads of all domains change by "
+    return flaw("warm_up" if early else "mixed_runs", count, seen.n_rows, "rows", f"after {before:.0%} of the rows loads change by "
                 f"{change.statistic / change.largest:.1f} times the largest change among shuffled documents", [f"after {change.rows_before:,} rows"])
 
 

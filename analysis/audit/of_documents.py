@@ -77,7 +77,9 @@ class DocumentTally:
         first, lengths = runs(rows)
         segment = rows.segment[first]
         starts = np.searchsorted(first, rows.starts)
-        gcd = np.gcd.reduceat(lengths, starts)
+        inner = lengths.copy()  # a batch may cut the first and the last run of a segment
+        inner[starts] = inner[np.append(starts[1:], len(first)) - 1] = 0
+        gcd = np.gcd.reduceat(inner, starts)
         np.add.at(self.runs, rows.document, np.diff(np.append(starts, len(first))))
         np.gcd.at(self.run_gcd, rows.document, gcd)
         long = lengths >= LONG_RUN

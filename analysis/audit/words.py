@@ -17,6 +17,6 @@ def declared_sum(weights_mean: str) -> tuple[Sum, float]:
         return "unknown", 1.0
     if re.search(r"not renormali[sz]ed", text):
         return "below", factor
-    if "/k" in text or re.search(r"renormali[sz]ed", text):
+    if "/k" in text or re.search(r"renormali[sz]ed|over the k chosen", text):
         return "one", factor
     return ("below", factor) if text.startswith("softmax") else ("unknown", 1.0)

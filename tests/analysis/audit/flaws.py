@@ -64,7 +64,7 @@ def changed(batch: TraceBatch, **layers: Any) -> TraceBatch:
 
 
 def padding(trace: MemoryTrace, severity: int, rng: np.random.Generator) -> MemoryTrace:
-    """Documents of 10 %, 40 %, all are filled up with one type and one decision: by 3 rows, 8 rows, to the longest."""
+    """20 %, 40 %, all of the documents are filled up with one type and one decision: by 3 rows, 8 rows, to the longest."""
     batch, n = whole(trace), len(trace.documents)
     counts = np.bincount(batch.document, minlength=n)
     filled = set(some(n, (0.2, 0.4, 1.0)[severity], rng).tolist())
@@ -105,7 +105,7 @@ def missing_entropies(trace: MemoryTrace, severity: int, rng: np.random.Generato
 
 
 def counted_twice(trace: MemoryTrace, severity: int, rng: np.random.Generator) -> MemoryTrace:
-    """One document, 10 %, and all are there again under other numbers, their routing the same but for noise in a few rows."""
+    """One document, 10 %, and all are there again under other numbers, read the same way."""
     batch, n = whole(trace), len(trace.documents)
     again = some(n, (0.0, 0.1, 1.0)[severity], rng)
     copies = [rows(batch, batch.document == number) for number in again]
@@ -254,16 +254,18 @@ def dense_layers(trace: MemoryTrace, severity: int, rng: np.random.Generator) ->
 
 
 def tokens_missing(trace: MemoryTrace, severity: int, rng: np.random.Generator) -> MemoryTrace:
-    """The first token of one document, 2 % of inner tokens, and the first eight tokens of every document are not there."""
+    """One inner token, 2 % and 30 % of the inner tokens are not there."""
     batch = whole(trace)
-    if severity == 0:
-        gone = (batch.document == 5) & (batch.position == 0)
-    elif severity == 1:
-        last = np.bincount(batch.document)[batch.document] - 1
-        gone = (rng.random(len(batch)) < 0.02) & (batch.position < last)
-    else:
-        gone = batch.position < 8
-    return with_rows(trace, rows(batch, ~gone))
+    inner = np.flatnonzero((batch.position > 0) & (batch.position < np.bincount(batch.document)[batch.document] - 1))
+    gone = inner[some(len(inner), (0.0, 0.02, 0.3)[severity], rng)]
+    return with_rows(trace, rows(batch, np.delete(np.arange(len(batch)), gone)))
+
+
+def first_tokens_missing(trace: MemoryTrace, severity: int, rng: np.random.Generator) -> MemoryTrace:
+    """The first token of one document, of 10 %, and the first eight of all are not there."""
+    batch, n = whole(trace), len(trace.documents)
+    cut = np.isin(batch.document, some(n, (0.0, 0.1, 1.0)[severity], rng))
+    return with_rows(trace, rows(batch, ~(cut & (batch.position < (1, 1, 8)[severity]))))
 
 
 def last_tokens_missing(trace: MemoryTrace, severity: int, rng: np.random.Generator) -> MemoryTrace:
@@ -366,13 +368,17 @@ PLANTED: dict[str, tuple[str, Plant]] = {name: (code, plant) for name, code, pla
     ("ids_beyond_range", "ids_beyond_range", ids_beyond_range), ("repeated_choice", "repeated_choice", repeated_choice),
     ("physical_ids", "physical_ids", physical_ids), ("dense_layers", "dense_layers", dense_layers),
     ("tokens_missing", "tokens_missing", tokens_missing),
-    ("last_tokens_missing", "tokens_missing", last_tokens_missing), ("weights_sum", "weights_sum", weights_sum),
-    ("entropy_range", "entropy_range", entropy_range), ("dependent_documents", "dependent_documents", dependent_documents),
+    ("first_tokens_missing", "ends_missing", first_tokens_missing), ("last_tokens_missing", "ends_missing", last_tokens_missing),
+    ("weights_sum", "weights_sum", weights_sum), ("entropy_range", "entropy_range", entropy_range),
+    ("dependent_documents", "dependent_documents", dependent_documents),
     ("shared_prefix", "shared_prefix", shared_prefix), ("few_documents", "few_documents", few_documents),
     ("first_token_sinks", "first_token_sinks", first_token_sinks), ("small_sample", "small_sample", small_sample),
 )}
 
 
-def planted(name: str, severity: int, seed: int = 0, world: World | None = None) -> MemoryTrace:
+LARGER = {"other_beginning": World(documents=120), "mixed_runs": World(documents=120)}  # what is seen against documents needs some
+
+
+def planted(name: str, severity: int, seed: int = 0) -> MemoryTrace:
     """A clean trace with one flaw."""
-    return PLANTED[name][1](clean(world or World(), seed), severity, np.random.default_rng([5, seed, severity]))
+    return PLANTED[name][1](clean(LARGER.get(name, World()), seed), severity, np.random.default_rng([5, seed, severity]))
