@@ -66,7 +66,8 @@ def sums_disagree(trace: CountsTrace) -> Flaw | None:
                       if int(first[number].sum()) != usual]
     if not found:
         return None
-    return flaw("sums_disagree", len(found), _size(trace) * (1 if trace.first is None else 2), "tables", "counts do not sum to k selections of every token", found)
+    of = _size(trace) * (1 if trace.first is None else 2)
+    return flaw("sums_disagree", len(found), of, "tables", "counts do not sum to k selections of every token", found)
 
 
 def negative_counts(trace: CountsTrace) -> Flaw | None:
