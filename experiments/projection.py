@@ -49,10 +49,14 @@ def _with_interval(name: str, estimate: Estimate) -> list[tuple[str, float | Non
 
 
 def sweep_metrics(sweep: Mapping[str, Any]) -> list[tuple[str, float | None, int]]:
-    """Objectives of every trial, with the trial as step."""
+    """Objectives of every trial, with the trial as step; and, of a sweep of analysis knobs, the best and the declared value of each."""
     rows: list[tuple[str, float | None, int]] = []
+    objectives = sweep.get("objectives", ("coverage", "agreement"))
     for step, trial in enumerate(sweep.get("trials", ())):
-        rows += [(f"sweep/{name}", trial[name], step) for name in ("coverage", "agreement") if name in trial]
+        rows += [(f"sweep/{name}", trial[name], step) for name in objectives if name in trial]
+    for name, declared in sweep.get("declared", {}).items():
+        if name in objectives:
+            rows += [(f"sweep/{name}_preferred", sweep["chosen"][name]["value"], 0), (f"sweep/{name}_declared", declared["value"], 0)]
     return rows
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -234,6 +234,39 @@ class FastPathSpec(Frozen):
     n_documents: Positive = 120
 
 
+class Range(Frozen):
+    """Range of a knob, ends included."""
+
+    low: Annotated[float, Field(gt=0)]
+    high: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if not self.low < self.high:
+            raise refused(f"low {self.low:g} is not below high {self.high:g}", "exchange them")
+        return self
+
+
+class WholeRange(Range):
+    """Range of a whole-numbered knob, ends included."""
+
+    low: Positive
+    high: Positive
+
+
+class TopologyKnobs(Frozen):
+    """Ranges of the analysis knobs that are swept on calibration documents; nothing is judged by what the sweep prefers.
+
+    window: numbers of tokens looked back; context_weight: tokens that the marginal counts for beside them.
+    """
+
+    n_clusters: WholeRange = WholeRange(low=2, high=24)
+    smoothing: Range = Range(low=0.25, high=512)
+    window: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256)
+    context_weight: Range = Range(low=0.5, high=256)
+    edge_cut: Range = Range(low=0.02, high=0.5)
+
+
 class TopologySpec(Frozen):
     """How the topology of routing is measured; the claim names the values it means, and others make the finding post hoc.
 
@@ -256,6 +289,7 @@ class TopologySpec(Frozen):
     pairs: tuple[tuple[str, str], ...] = (("news", "wiki"), ("code", "math"), ("math", "medical"), ("medical", "wiki"), ("news", "social"),
                                           ("social", "wiki"), ("code", "news"))
     predictor: bool = True
+    knobs: TopologyKnobs = TopologyKnobs()
 
 
 class AtlasSpec(Frozen):

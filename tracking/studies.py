@@ -204,8 +204,8 @@ class Study:
         """Numbers of the complete trials that no other beats in every objective, ascending."""
         return np.array(sorted(trial.number for trial in self._study.best_trials), dtype=np.int64)
 
-    def importances(self, objective: str) -> Importances:
-        """Importance of every knob for `objective`; a reason instead, where Optuna cannot say."""
+    def importances(self, objective: str, knobs: Sequence[str] | None = None) -> Importances:
+        """Importance of every knob for `objective`, or of those that it depends on; a reason instead, where Optuna cannot say."""
         import optuna
 
         index = self.design.objectives.index(objective)
@@ -215,7 +215,8 @@ class Study:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                shares = optuna.importance.get_param_importances(self._study, target=lambda trial: -trial.values[index])
+                shares = optuna.importance.get_param_importances(
+                    self._study, params=None if knobs is None else list(knobs), target=lambda trial: -trial.values[index])
         except Exception as error:  # an importance that cannot be computed is a reason, never the end of a sweep
             return Importances(objective, None, f"{type(error).__name__}: {error}")
         if not all(math.isfinite(share) for share in shares.values()):

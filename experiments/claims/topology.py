@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.evaluation_files import plain
+from experiments.stages import knobs
 from experiments.stages.context import Context
 from experiments.stages.stage import StageOf
 
@@ -38,8 +39,9 @@ def train_predictors(context: Context) -> dict[str, Any]:
     return {"sources": {domain: len(planes) for domain, planes in sources.by_domain.items()}, "missing": dict(sources.missing)}
 
 
-BEFORE = (StageOf("predictor", train_predictors, ("predictor/*/*/predictions.parquet",), ("collect",), opens_test=True, feeds=True),)
-AFTER: tuple[StageOf, ...] = ()
+BEFORE = (StageOf("sweep", knobs.run, ("sweep/sweep.json",), ("collect",)),
+          StageOf("predictor", train_predictors, ("predictor/*/*/predictions.parquet",), ("collect",), opens_test=True, feeds=True))
+AFTER = (StageOf("confirm", knobs.confirm, ("sweep/confirmed.json",), ("sweep", "analyse")),)
 
 
 def evidence(context: Context, trace: RoutingTrace) -> TopologyEvidence:

@@ -19,6 +19,7 @@ from experiments.report.topology_claims import CLAIMS, caveats, claim_section, o
 from experiments.report.topology_columns import View, in_full, not_drawn, number_column, reason_column, why
 from experiments.report.topology_controls import controls_panel
 from experiments.report.topology_folder import FOLDER, SANKEY, folder
+from experiments.report.topology_sweep import sweep_section
 
 MOST_LISTED_LAYERS = 32
 
@@ -114,7 +115,7 @@ def panels(content: ReportContent) -> Sequence[Section]:
     found: list[Section | None] = [
         caveats(view), Section("claims", "The seed's four claims", [overview_table(view)], "overview"), controls_panel(view), seed_panel(view),
         *(claim_section(view, claim, blocks) for claim, blocks in zip(CLAIMS, parts, strict=True)), composites(view), threshold_section(view),
-        appendix(view)]
+        sweep_section(view), appendix(view)]
     return [section for section in found if section is not None]
 
 
