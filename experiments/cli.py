@@ -39,7 +39,7 @@ ALIAS_HELP = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line; `assay COMMAND --help` explains each."""
-    from experiments import importing, inspecting
+    from experiments import importing, inspecting, type_table
 
     top = argparse.ArgumentParser(prog="assay", description="Put hypotheses about mixture-of-experts routing to the test.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -90,6 +90,9 @@ def parser() -> argparse.ArgumentParser:
     metrics = commands.add_parser("metrics", help="every metric: definition, unit, interval, when it is undefined, source")
     metrics.add_argument("id", nargs="?", help="one metric in full")
 
+    table = commands.add_parser("var-table", help="judge VAR on a table of token types (routing_stats), and draw the seed's four figures from it")
+    type_table.add_arguments(table)
+
     ui = commands.add_parser("ui", help="the MLflow page of the runs")
     ui.add_argument("--port", type=int, default=5000)
     return top
@@ -124,7 +127,7 @@ def root() -> Path:
 
 def dispatch(arguments: argparse.Namespace) -> int:
     """Carry out one command and return its exit status."""
-    from experiments import commands, importing, inspecting
+    from experiments import commands, importing, inspecting, type_table
 
     plain: dict[str, Callable[[], int]] = {
         "resume": lambda: commands.resume(root(), arguments.run),
@@ -132,6 +135,7 @@ def dispatch(arguments: argparse.Namespace) -> int:
         "publish": lambda: commands.publish(root(), arguments.run),
         "import": lambda: importing.run(arguments),
         "inspect": lambda: inspecting.run(root(), arguments),
+        "var-table": lambda: type_table.run(arguments),
         "corpus": lambda: commands.corpus(root(), arguments.experiment, arguments.profile or "quick", arguments.overrides, arguments.create_splits),
         "list": lambda: commands.show(root()),
         "check": commands.check,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.kernels import FIXED_ONE
+from analysis.kernels import FIXED_ONE, Float, Int
 from analysis.metrics import zipf
 from analysis.metrics.consistency import modal_share
 from analysis.metrics.frequency import spearman, spearman_p
@@ -60,13 +60,18 @@ def seed_rule(counts: VarCounts) -> dict[str, Any]:
 def _seed_layer(counts: VarCounts, layer: int) -> dict[str, Any]:
     test, settings = counts.test, counts.settings
     types = np.flatnonzero(test.n_V)
-    n, mean = test.n_V[types], test.mean_entropy_LV[layer, types]
+    n, choices = test.n_V[types], test.choices[layer]
+    return seed_numbers(types, n, test.mean_entropy_LV[layer, types], modal_share(choices.dense(choices.n, types), n),
+                        limit_nats=HALF_NAT.nats(test.layers[layer].n_experts), frequency_threshold=settings.frequency_threshold,
+                        top_types=settings.top_types)
+
+
+def seed_numbers(types: Int, n: Int, mean: Float, modal: Float, *, limit_nats: float, frequency_threshold: int, top_types: int) -> dict[str, Any]:
+    """What the seed prints of one layer, from token ids, occurrences, mean entropies (nats) and modal shares [m]; None where undefined."""
     rho = float(spearman(n.astype(np.float64), mean)) if len(types) else float("nan")
-    low = mean < HALF_NAT.nats(test.layers[layer].n_experts)
-    eligible = low & (n >= settings.frequency_threshold)
-    choices = test.choices[layer]
-    modal = modal_share(choices.dense(choices.n, types), n)
-    frequent = np.lexsort((types, -n))[: settings.top_types]
+    low = mean < limit_nats
+    eligible = low & (n >= frequency_threshold)
+    frequent = np.lexsort((types, -n))[:top_types]
 
     def stated(value: float) -> float | None:
         return float(value) if np.isfinite(value) else None
@@ -79,7 +84,7 @@ def _seed_layer(counts: VarCounts, layer: int) -> dict[str, Any]:
             "eligible_types": int(eligible.sum()), "eligible_share": mean_of(eligible),
             "mean_entropy": mean_of(mean), "std_entropy": stated(mean.std(ddof=1)) if len(mean) > 1 else None,
             "mean_consistency": mean_of(modal), "top_consistency": mean_of(modal[frequent]), "zipf_r2": _r2(n),
-            "top_coverage": stated(zipf.top_coverage(n, settings.top_types))}
+            "top_coverage": stated(zipf.top_coverage(n, top_types)) if len(n) else None}
 
 
 def _r2(n: np.ndarray[Any, np.dtype[np.int64]]) -> float | None:
