@@ -1,4 +1,4 @@
-"""Routing of FLAME-MoE's training runs: `actives/{step}/{layer}/{name}` with scores and indices, `samples/{name}` with token ids, as safetensors.
+"""Routing of FLAME-MoE's training runs: `actives/{step}/{layer}/{name}` with scores and indices, `samples/{name}`; .pt or safetensors.
 
 T token, K slot in the top-k, L MoE layer.
 """
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.trace import TraceBatch, TraceMeta
 from experiments.readers import _npz
+from experiments.readers._pt import opened
 from experiments.readers._rows import (
     DocumentTrace,
     Places,
@@ -37,9 +38,6 @@ NUMBER = re.compile(r"\d{1,9}")
 N_EXPERTS, VOCABULARY = 64, 50_277  # of every published FLAME-MoE model
 SCORE_SLACK = 0.02  # probabilities in bfloat16
 FILES = "documents are the recorded batches: how texts lie in them was not kept, so that neighbours need not be of one text"
-CONVERT = ("python -c \"import pathlib, torch; from safetensors.torch import save_file as s; [s({{'scores': t[0].contiguous(), 'indices': "
-           "t[1].contiguous()}} if isinstance(t, tuple) else {{'tokens': t.contiguous()}}, f.with_suffix('.safetensors')) for f in "
-           "pathlib.Path('{there}').rglob('*.pt') for t in [torch.load(f, weights_only=True)]]\"")
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Step:
 
 
 def recognises(path: Path) -> bool:
-    """The folder of one or more steps, whose first file holds `scores` and `indices` (or is torch's pickle, which read refuses)."""
+    """The folder of one or more steps, whose first file holds `scores` and `indices` (or is an archive of torch, which is not unpickled for that)."""
     first = _first(path)
     if first is None:
         return False
@@ -65,7 +63,8 @@ def recognises(path: Path) -> bool:
 def read(path: Path, options: ReadOptions) -> DocumentTrace:
     """One training step: `actives/STEP`, or the folder above where there is only one. A document per recorded batch, of the domain `train`.
 
-    Weights are the recorded scores of the chosen. Token ids come from `samples`, where it is there.
+    Weights are the recorded scores of the chosen. Token ids come from `samples`, where it is there. A .pt file is read in a process of its
+    own and only where it holds plain tensors.
     """
     step = _step(path)
     lengths, top_k, largest = _sizes(step)
@@ -117,15 +116,11 @@ def _step(path: Path) -> Step:
     folder = steps[0]
     layers = _numbered_folders(folder)
     files = {layer: _files(one) for layer, one in layers.items()}
-    pickled = next((file for found in files.values() for file in found.values() if file.suffix == PICKLED), None)
-    if pickled is not None:
-        raise ReadError(f"{pickled}: a pickle, which can run code when it is read; convert once where it came from: "
-                        f"{CONVERT.format(there=path)}")
     batches = tuple(files[min(layers)])
     for layer, found in files.items():
         if tuple(found) != batches:
             odd = sorted(set(found) ^ set(batches))
-            raise ReadError(f"{layers[layer]}: {', '.join(odd[:8])}{SAFE}: in some layers only; every layer records the same batches: copy all of it")
+            raise ReadError(f"{layers[layer]}: {', '.join(odd[:8])}: in some layers only; every layer records the same batches: copy all of it")
     samples = next((one / "samples" for one in (folder.parent.parent, folder.parent, folder) if (one / "samples").is_dir()), None)
     return Step(folder, layers, batches, samples)
 
@@ -134,22 +129,22 @@ def _sizes(step: Step) -> tuple[NDArray[np.int64], int, int | None]:
     """Rows of each batch, k, and the largest token id (None without samples); every header is read, no score."""
     lengths, shapes, largest = [], set(), None
     for name in step.batches:
-        found = {layer: _shape(folder / f"{name}{SAFE}") for layer, folder in step.layers.items()}
+        found = {layer: _shape(opened(folder, name, PAIR)) for layer, folder in step.layers.items()}
         shapes |= {shape[1] for shape in found.values()}
         rows = sorted({shape[0] for shape in found.values()})
         if len(rows) > 1:
             raise ReadError(f"{step.folder}: batch {name}: {rows} rows by layer; every layer records the same tokens: one was cut, copy it again")
         lengths.append(next(iter(found.values()))[0])
         if step.samples is not None:
-            tokens = _tokens(step.samples / f"{name}{SAFE}", lengths[-1])
+            tokens = _tokens(opened(step.samples, name, (TOKENS,)), lengths[-1])
             largest = max(largest or 0, int(tokens.max(initial=0)))
     if len(shapes) > 1:
         raise ReadError(f"{step.folder}: top-{sorted(shapes)} in one step; two models are never one trace: import them apart")
     return np.array(lengths, np.int64), shapes.pop(), largest
 
 
-def _shape(path: Path) -> tuple[int, int]:
-    tensors = Tensors(path)
+def _shape(tensors: Tensors) -> tuple[int, int]:
+    path = tensors.path
     shapes = {name: tensors.tensors[name].shape for name in PAIR if name in tensors}
     if len(shapes) != 2 or shapes["scores"] != shapes["indices"] or len(shapes["scores"]) != 2 or 0 in shapes["scores"]:
         raise ReadError(f"{path}: tensors {({name: list(shape) for name, shape in shapes.items()})}: expected scores and indices, both [tokens, k]; "
@@ -160,8 +155,8 @@ def _shape(path: Path) -> tuple[int, int]:
     return shapes["scores"][0], shapes["scores"][1]
 
 
-def _tokens(path: Path, n_rows: int) -> NDArray[np.int64]:
-    found = Tensors(path).array(TOKENS)
+def _tokens(tensors: Tensors, n_rows: int) -> NDArray[np.int64]:
+    path, found = tensors.path, tensors.array(TOKENS)
     if found.dtype.kind not in "iu" or found.size != n_rows or max(found.shape, default=0) != n_rows:
         raise ReadError(f"{path}: tensor tokens: {found.dtype} {list(found.shape)}, expected one list of {n_rows} token ids as the layers have rows; "
                         "in which order a table of several texts was recorded is not known: write it as the router saw it")
@@ -181,9 +176,9 @@ def _rows(step: Step, shape: tuple[int, int], places: Places, first: int, last: 
     here, batches = Places(places.path, places.names, places.lengths, first), step.batches[first:last]
     ids, weights, met = [], [], dict[str, int]()
     for layer, folder in step.layers.items():
-        opened: Sequence[Tensors] = [Tensors(folder / f"{name}{SAFE}") for name in batches]
-        chosen = np.concatenate([one.array("indices") for one in opened]).astype(np.int64)
-        scores = np.concatenate([_scores(one) for one in opened])
+        files: Sequence[Tensors] = [opened(folder, name, PAIR) for name in batches]
+        chosen = np.concatenate([one.array("indices") for one in files]).astype(np.int64)
+        scores = np.concatenate([_scores(one) for one in files])
         check_ids(chosen, n_experts, here.at("indices", layer))
         check_weights(scores, here.at("scores", layer), 1.0, SCORE_SLACK)
         one, weight, found = by_weight(chosen, scores)
@@ -192,6 +187,6 @@ def _rows(step: Step, shape: tuple[int, int], places: Places, first: int, last: 
         met = added(met, found)
     tokens = None
     if step.samples is not None:
-        parts = [_tokens(step.samples / f"{name}{SAFE}", int(n)) for name, n in zip(batches, places.lengths[first:last])]
+        parts = [_tokens(opened(step.samples, name, (TOKENS,)), int(n)) for name, n in zip(batches, places.lengths[first:last])]
         tokens = np.concatenate(parts).astype(np.int32)
     return TraceBatch(*numbered(places.lengths, first, last), tokens, tuple(ids), tuple(weights)), met

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from analysis.trace import TraceBatch
 from experiments.readers import _json
 from experiments.readers._recorded import ORDER, asked, layer_list, recorded_meta, shown
-from experiments.readers._rows import MOST_EXPERTS, DocumentTrace, check_ids, document_rows, layer_table
+from experiments.readers._rows import MOST_EXPERTS, DocumentTrace, check_ids, document_rows, layer_table, plain
 from experiments.readers.contract import ReadError, ReadOptions, Remark
 
 NAME, KIND = "llamacpp", "rows"
@@ -115,7 +115,7 @@ def _files(folder: Path) -> list[tuple[int, Path]]:
 
 def _domains(path: Path) -> Iterator[tuple[str, list[tuple[int, Path]]]]:
     for folder in _folders(path):
-        name = folder.resolve().parent.name if folder.name == "traces" else folder.resolve().name
+        name = plain(folder.resolve().parent.name if folder.name == "traces" else folder.resolve().name)
         files = _files(folder)
         numbers = [number for number, _ in files]
         if len(set(numbers)) != len(numbers):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.readers import _json
+from experiments.readers import _json, _text
 from experiments.readers._passes import Record, trace_of
 from experiments.readers._rows import MOST_EXPERTS, DocumentTrace
 from experiments.readers.contract import ReadError, ReadOptions, Remark
@@ -21,7 +21,7 @@ BRACKET = re.compile(r"\[([^\]]*)\]")
 
 def recognises(path: Path) -> bool:
     """A file of which some line begins as the recorder writes it."""
-    return path.is_file() and _json.holds(path, PREFIX) and next(_logged(path), None) is not None
+    return path.is_file() and _text.is_text(path) and _json.holds(path, PREFIX) and next(_logged(path), None) is not None
 
 
 def read(path: Path, options: ReadOptions) -> DocumentTrace:

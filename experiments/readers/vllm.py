@@ -94,7 +94,7 @@ def _responses(path: Path, options: ReadOptions) -> Iterator[Document]:
             if choice.get(FIELD) is None:
                 continue
             ids = _ids(choice[FIELD], at)
-            if prompt is not None:
+            if prompt is not None and not (len(parts) == 1 and _whole(response, len(ids))):
                 ids = _with_prompt(_ids(prompt, where), ids, at)
             before = token_list(choice.get("prompt_token_ids", response.get("prompt_token_ids")), at, "prompt_token_ids")
             after = token_list(choice.get("token_ids"), at, "token_ids")
@@ -152,6 +152,13 @@ def _three(found: NDArray[Any], where: str) -> NDArray[Any]:
     if found.ndim != 3 or found.dtype.kind not in "iu" or not found.size:
         raise ReadError(f"{where}: {found.dtype} {list(found.shape)}, expected whole numbers [tokens, hidden layers, top_k]; record again")
     return found
+
+
+def _whole(response: dict[str, Any], n_rows: int) -> bool:
+    """Whether the only choice of a response has the rows of its prompt already."""
+    usage = response.get("usage")
+    prompt, completion = (usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens"))
+    return isinstance(prompt, int) and isinstance(completion, int) and n_rows >= prompt + completion - 1
 
 
 def _with_prompt(prompt: NDArray[Any], ids: NDArray[Any], where: str) -> NDArray[Any]:

@@ -90,7 +90,7 @@ OLMOE = {"c4": [[(0, 1), (2, 3), (0, 3)], [(1, 2), (1, 0), (3, 2)], [(0, 2), (2,
 TYPED = {"c4": [5, 6, 5], "code": [7, 7, 8]}  # token id of each token
 
 
-def olmoe_pickles(folder: Path, first: bool = True) -> Path:
+def olmoe_pickles(folder: Path, first: bool = True, siblings: bool = True) -> Path:
     """expert_counts and its siblings, as the script writes them."""
     for domain, layers in OLMOE.items():
         tables: dict[str, Any] = {
@@ -104,7 +104,7 @@ def olmoe_pickles(folder: Path, first: bool = True) -> Path:
                           for layer in layers],
         }
         for kind, content in tables.items():
-            if first or not kind.endswith("_top1"):
+            if (first or not kind.endswith("_top1")) and (siblings or kind.startswith("expert_counts") and "cross" not in kind):
                 (folder / "olmoe" / kind).mkdir(parents=True, exist_ok=True)
                 (folder / "olmoe" / kind / f"{domain}.pkl").write_bytes(pickle.dumps(content))
     return folder / "olmoe"
@@ -223,7 +223,8 @@ def sglang_csv(folder: Path) -> Path:
 
 
 EXAMPLES: dict[str, tuple[str, Callable[[Path], Path]]] = {
-    "pickle_dicts": ("pickled", pickle_dicts), "pickle_points": ("pickled", pickle_points), "olmoe_pickle": ("olmoe-pickles", olmoe_pickles),
+    "pickle_dicts": ("pickled", pickle_dicts), "pickle_points": ("pickled", pickle_points),
+    "olmoe_pickle": ("olmoe-pickles", lambda folder: olmoe_pickles(folder, siblings=False)),
     "vllm_arrays": ("vllm", vllm_arrays), "vllm_lines": ("vllm", vllm_lines), "vllm_json": ("vllm", vllm_json),
     "vllm_stats": ("vllm-stats", vllm_stats), "sglang": ("sglang", sglang), "recorder_stat": ("sglang-recorder", recorder_stat),
     "recorder_passes": ("sglang-recorder", recorder_passes),
