@@ -8,6 +8,9 @@ from typing import Any
 import hypotheses
 from experiments.problems import did_you_mean
 from experiments.specs import CorpusSpec, EntropyKnob, SourceSpec, TestbedSpec, UncertaintySpec, entropy_share
+from experiments.testbed.arms import ARMS
+from experiments.testbed.campaign_spec import CampaignSpec
+from hypotheses.spectra_evidence import BASELINE
 
 Found = tuple[tuple[int | str, ...], str, str]  # location, message, remedy
 
@@ -107,6 +110,22 @@ def _testbed(tables: Mapping[str, Any]) -> Iterator[Found]:
                "choose top_k below experts")
 
 
+def _campaign(tables: Mapping[str, Any]) -> Iterator[Found]:
+    if not tables.get("campaign"):
+        return
+    campaign = CampaignSpec().model_dump() | dict(tables["campaign"])
+    model = _table(tables, "source").get("model", SourceSpec().model)
+    if not model.startswith("testbed:") or _table(tables, "trace").get("paths"):
+        yield (("source", "model"), f"a campaign trains its own models, so that {model!r} or a recorded trace would not be used",
+               'leave source.model = "testbed:mixtral", or give an experiment without [campaign]')
+    for key in ("arms", "beside"):
+        for index, name in enumerate(campaign[key]):
+            if name not in ARMS:
+                yield ("campaign", key, index), f"no arm named {name!r}", f"{did_you_mean(str(name), tuple(ARMS))} (known: {', '.join(ARMS)})"
+    if BASELINE not in campaign["arms"]:
+        yield ("campaign", "arms"), f"the baseline {BASELINE} is not among them", "every arm is compared with it: name it"
+
+
 def _knobs(tables: Mapping[str, Any]) -> Iterator[Found]:
     sizes = _table(tables, "sweep", "knobs").get("table_k", [1])
     if not sizes or sorted(set(sizes)) != list(sizes):
@@ -135,4 +154,4 @@ def _entropy_knob(tables: Mapping[str, Any]) -> Iterator[Found]:
 
 
 CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Found]], ...] = (
-    _known_hypotheses, _level, _shares, _domains, _corpus_place, _trace, _testbed, _knobs, _entropy_knob)
+    _known_hypotheses, _level, _shares, _domains, _corpus_place, _trace, _testbed, _campaign, _knobs, _entropy_knob)

@@ -39,10 +39,11 @@ from experiments.specs import (
     TraceSpec,
     UncertaintySpec,
 )
+from experiments.testbed.campaign_spec import CampaignSpec, SpectraSpec
 
 __all__ = [
     "AnalysisSpec", "AtlasSpec", "CorpusSpec", "CountKnob", "DatasetSource", "DeclarationError", "EntropyKnob", "Experiment", "FastPathSpec",
-    "Frozen", "KnobsSpec", "PredictorSpec", "Problem", "SourceSpec", "SweepSpec", "TestbedSpec",
+    "Frozen", "KnobsSpec", "PredictorSpec", "Problem", "SourceSpec", "SpectraSpec", "SweepSpec", "TestbedSpec",
     "TopologySpec", "TraceSpec", "UncertaintySpec", "choose_profile",
     "declared_names", "declared_path", "load", "resolved",
 ]
@@ -67,6 +68,8 @@ class Experiment(Frozen):
     topology: TopologySpec = TopologySpec()
     atlas: AtlasSpec = AtlasSpec()
     predictor: PredictorSpec = PredictorSpec()
+    campaign: CampaignSpec | None = None  # several testbed models that differ in their router; the baseline's first stands for the run
+    spectra: SpectraSpec = SpectraSpec()
     overrides: tuple[str, ...] = ()  # the --set texts, as given
     file: Annotated[str, Field(exclude=True)] = ""  # where it was read; says nothing about what is done
 

@@ -47,7 +47,7 @@ def stages_of(experiment: Experiment) -> tuple[StageOf, ...]:
 
 
 DECLARED_IN = "declared_in.json"  # what `assay resume` reads again
-DIRECTORIES = ("corpus", "frequency", "trace", "sweep", "analysis", "controls", "fastpath")
+DIRECTORIES = ("corpus", "frequency", "trace", "sweep", "analysis", "controls", "fastpath", "arms")
 
 
 def declaration_of(experiment: Experiment) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def protocol(experiment: Experiment, claims: Sequence[Hypothesis]) -> dict[str, 
     }
     for name in OF_ONE_CLAIM:
         if name in experiment.hypotheses:
-            fields |= {table: getattr(experiment, table).model_dump(mode="json") for table in OF_ONE_CLAIM[name]}
+            of_claim = {table: getattr(experiment, table) for table in OF_ONE_CLAIM[name]}
+            fields |= {table: declared and declared.model_dump(mode="json") for table, declared in of_claim.items()}
     if source.is_testbed and not experiment.trace.given:
         fields["testbed"] = experiment.testbed.model_dump(mode="json")
     return fields

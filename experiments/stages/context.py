@@ -12,12 +12,13 @@ from experiments.declaration import Experiment
 from experiments.progress import Progress, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from analysis.trace import CountsTrace
     from experiments.corpora import Corpus
     from experiments.imported_trace import ImportedTrace
     from experiments.sources.huggingface import HuggingFaceSource
+    from experiments.testbed.campaign import Trained
     from tracking.traces import StoredTrace
 
 
@@ -109,8 +110,23 @@ class Context:
         return HuggingFaceSource.open(spec, self.progress)
 
     @cached_property
+    def trained(self) -> Sequence[Trained]:
+        """Every training of the declared campaign, finished. Raises TestbedError where none is declared."""
+        from experiments.testbed.campaign import train_all
+        from experiments.testbed.recipe import TestbedError
+
+        experiment = self.experiment
+        if experiment.campaign is None:
+            raise TestbedError(f"{experiment.name}: campaign: not declared; add a [campaign] table with the arms to train")
+        return train_all(experiment.campaign, experiment.testbed, experiment.spectra, self.corpus, self.cache / "models", self.progress)
+
+    @cached_property
     def checkpoint(self) -> Path:
-        """Directory of the testbed's trained model."""
+        """Directory of the testbed's trained model; of a campaign, the baseline's with the first seed."""
+        if self.experiment.campaign is not None:
+            from experiments.testbed.campaign import baseline_of
+
+            return baseline_of(self.trained).directory
         from experiments import testbed
         from experiments.testbed.recipe import recipe_of
         from hypotheses.claim import fingerprint

@@ -57,8 +57,8 @@ class Learner:
     windows: Mapping[str, Windows]
     spec: TestbedSpec
 
-    def take_step(self, number: int, heard: RouterOutputs) -> tuple[float, float]:
-        """One update; its loss in nats per token and its balance loss, mean over layers.
+    def take_step(self, number: int, heard: RouterOutputs) -> list[float]:
+        """One update; its loss in nats per token, and its auxiliary losses, means over layers.
 
         Padding stands on the right of a causal window, so no real token sees it and no attention mask is needed; both losses leave it out.
         """
@@ -71,28 +71,38 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(number, self.spec)
         loss = next_token_loss(self.model(input_ids=ids_BS, use_cache=False).logits, ids_BS, real_BS)
-        balance_L = torch.stack([balance_loss(logits, experts, real_BS.flatten()) for logits, experts in heard])
+        auxiliary, shown = self.auxiliary(heard, real_BS.flatten())
         self.optimizer.zero_grad(set_to_none=True)
-        (loss + self.spec.balance * balance_L.sum()).backward()  # type: ignore[no-untyped-call]
+        (loss + auxiliary).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self.optimizer.step()
-        return float(loss.detach()), float(balance_L.detach().mean())
+        return [float(loss.detach()), *shown]
+
+    def auxiliary(self, heard: RouterOutputs, real_N: torch.Tensor) -> tuple[torch.Tensor, list[float]]:
+        """What is added to the loss, and its terms as they are noted: here the balance loss of each layer, noted as the mean over layers."""
+        import torch
+
+        balance_L = torch.stack([balance_loss(logits, experts, real_N) for logits, experts in heard])
+        return self.spec.balance * balance_L.sum(), [float(balance_L.detach().mean())]
 
 
 def learn(learner: Learner, directory: Path, recipe: str, progress: Progress) -> list[list[float]]:
-    """Train to the declared step, from the state in `directory` if of this recipe. Returns [step, loss, balance] of every tenth step."""
+    """Train to the declared step, from the state in `directory` if of this recipe.
+
+    Returns [step, loss, auxiliary losses] of every tenth step.
+    """
     spec = learner.spec
     first, losses = checkpoint.restore(directory, learner.model, learner.optimizer, recipe)
     learner.model.train()
     n_tokens = spec.batch * spec.window
     with progress.stage("training", (spec.steps - first) * n_tokens, "tokens") as task, routers_heard(learner.model) as heard:
         for number in range(first, spec.steps):
-            loss, balance = learner.take_step(number, heard)
+            noted = learner.take_step(number, heard)
             done = number + 1
             task.advance(n_tokens)
             if done % NOTE_EVERY == 0 or done == spec.steps:
-                losses.append([done, round(loss, 4), round(balance, 4)])
-                task.note(f"loss {loss:.2f}")
+                losses.append([done, *(round(value, 4) for value in noted)])
+                task.note(f"loss {noted[0]:.2f}")
             if done % SAVE_EVERY == 0 or done == spec.steps:
                 checkpoint.save(directory, learner.model, learner.optimizer, checkpoint.Place(recipe, done, losses))
     return losses

@@ -1,0 +1,122 @@
+"""Every arm's routing of the same documents into a trace of its own, and its features beside it, several arms at a time."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.trace import DocumentRow
+from experiments.collected import whole_collection
+from experiments.evaluation_files import plain
+from experiments.predictor.processes import work_side_by_side
+from experiments.progress import Progress, Silent
+from experiments.sources import TokenDocument
+from experiments.sources.huggingface import HuggingFaceSource
+from experiments.specs import SourceSpec
+from experiments.testbed.arm_features import Features, asked_of, expert_norms, probe
+from experiments.testbed.campaign import Trained
+from experiments.testbed.campaign_spec import CampaignSpec
+from experiments.testbed.training import one_thread
+from tracking.atomic import write_bytes, write_json
+
+ABOUT, TRAINING = "features.json", "training.json"  # ABOUT is written last: with it an arm is whole
+TRACE = "trace"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is collected of every arm: how models are run, documents, sizes of the samples, the run's directory."""
+
+    source: SourceSpec
+    campaign: CampaignSpec
+    documents: tuple[TokenDocument, ...]
+    directory: Path
+
+    def of(self, trained: Trained) -> Path:
+        """Where an arm's files go."""
+        return self.directory / f"{trained.arm}-{trained.seed}"
+
+
+def collect_all(trained: Sequence[Trained], wanted: Wanted, progress: Progress) -> None:
+    """Collect what is not collected yet, wanted.campaign.processes arms at a time. Raises ShareError, SourceError or TraceError."""
+    waiting = [one for one in trained if not (wanted.of(one) / ABOUT).exists()]
+    n = min(wanted.campaign.processes, len(waiting))
+    with progress.stage("collect arms", len(waiting), "arms") as task:
+        if n > 1:
+            work_side_by_side(_share, [(waiting[number::n], wanted) for number in range(n)], task.advance)
+        else:
+            _share((waiting, wanted), task.advance)
+
+
+def _share(share: tuple[Sequence[Trained], Wanted], done: Callable[[], None]) -> None:
+    trained, wanted = share
+    for one in trained:
+        collect_arm(one, wanted)
+        done()
+
+
+def collect_arm(trained: Trained, wanted: Wanted) -> None:
+    """Trace, losses, router inputs and vectors of one arm; a killed collection goes on after its last whole shard."""
+    directory = wanted.of(trained)
+    directory.mkdir(parents=True, exist_ok=True)
+    spec = wanted.source.model_copy(update={"model": str(trained.directory)})
+    with one_thread():
+        source = HuggingFaceSource.open(spec, Silent())
+        _trace(source, wanted.documents, directory / TRACE)
+        _features(source, wanted, directory)
+    training = json.loads((trained.directory / TRAINING).read_text(encoding="utf-8"))
+    write_json(directory / TRAINING, training)
+    write_json(directory / ABOUT, {"arm": trained.arm, "seed": trained.seed, "checkpoint": trained.directory.name, **_asked_digest(source, wanted)})
+    source.close()
+
+
+def _asked(source: HuggingFaceSource, wanted: Wanted) -> Any:
+    campaign = wanted.campaign
+    return asked_of(source, wanted.documents, tokens=campaign.sample_tokens, probes=campaign.probe_documents, probe_tokens=campaign.probe_tokens)
+
+
+def _asked_digest(source: HuggingFaceSource, wanted: Wanted) -> dict[str, Any]:
+    asked = _asked(source, wanted)
+    return {"evaluation_documents": asked.digest, "sampled_tokens": len(asked.keys_T), "probe_documents": len(asked.probes)}
+
+
+def _trace(source: HuggingFaceSource, documents: Sequence[TokenDocument], directory: Path) -> None:
+    from tracking.traces import StoredTrace, TraceWriter
+
+    if (directory / "collection.json").exists():
+        return
+    rows = [DocumentRow(one.document, one.id, one.domain, one.split) for one in documents]
+    writer = TraceWriter.create_or_resume(directory, source.meta, rows)
+    report = source.collect(documents, writer, Silent())
+    writer.finish()
+    write_json(directory / "collection.json", plain(whole_collection(report, StoredTrace.open(directory).manifest.events)))
+
+
+def _features(source: HuggingFaceSource, wanted: Wanted, directory: Path) -> None:
+    asked = _asked(source, wanted)
+    features = Features(source, asked)
+    with Silent().stage("features") as task:
+        features.read(task)
+    sums, tokens, directions = probe(source, asked.probes)
+    document, position = np.divmod(asked.keys_T, 2**32)
+    _save(directory / "losses.npz", loss_nats=features.loss_D, tokens=features.tokens_D)
+    _save(directory / "inputs.npz", document=document.astype(np.int32), position=position.astype(np.int32), first=features.first_LT)
+    for layer, vectors in enumerate(features.vectors_LTd):
+        buffer = io.BytesIO()
+        np.save(buffer, vectors, allow_pickle=False)
+        write_bytes(directory / f"inputs_{layer}.npy", buffer.getvalue())
+    _save(directory / "representations.npz", probe=sums, probe_tokens=tokens, probe_ids=np.array([one.id for one in asked.probes]),
+          centroid=features.centroid_LEd, centroid_count=features.count_LE, expert_norm=expert_norms(source),
+          **{f"routing_{layer}": one for layer, one in enumerate(directions)})
+
+
+def _save(path: Path, **arrays: Any) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_bytes(path, buffer.getvalue())

@@ -1,0 +1,52 @@
+"""What is declared of a comparison of routers: SPECTRA's knobs, which arms are trained with how many seeds, and what is kept of each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from experiments.specs import Frozen, Positive
+
+AtLeastZero = Annotated[float, Field(ge=0)]
+
+
+class SpectraSpec(Frozen):
+    """Options of the SPECTRA router (experiments/testbed/routers/spectra.py says what each is), with those that the method leaves open.
+
+    dimension: r of the routing space; at least the number of experts leaves room for orthogonal ones.
+    """
+
+    dimension: Positive = 20
+    eps: Annotated[float, Field(gt=0)] = 0.05
+    iterations: Positive = 8
+    repulsion: AtLeastZero = 1.0
+    saturation: AtLeastZero = 1.0
+    tau: Annotated[float, Field(ge=0, le=1)] = 0.7
+    lambda_ortho: AtLeastZero = 0.1
+    lambda_entropy: AtLeastZero = 0.01
+    quota: bool = False
+    capacity_factor: Annotated[float, Field(gt=0)] = 1.25
+    sinkhorn_inference: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """The router's options."""
+        return self.model_dump(mode="json")
+
+
+class CampaignSpec(Frozen):
+    """Arms that are trained alike but for the router, and what is kept of each.
+
+    arms: each with `seeds` training seeds, from the experiment's seed on; beside: shown, each with `seeds_beside`; processes: trainings at
+    a time; sample_tokens: router inputs kept a layer; probe_documents, probe_tokens: test documents of each domain, and first tokens of
+    each, that every expert is asked about.
+    """
+
+    arms: Annotated[tuple[str, ...], Field(min_length=1)] = ("switch_top2", "spectra")
+    beside: tuple[str, ...] = ("hash", "random")
+    seeds: Positive = 5
+    seeds_beside: Positive = 1
+    processes: Positive = 2
+    sample_tokens: Positive = 4_000
+    probe_documents: Positive = 12
+    probe_tokens: Positive = 64
