@@ -23,6 +23,7 @@ from tracking.shards import chosen_rows
 from tracking.trace_meta import difference_table, differences, meta_to_json
 
 COUNTS, ROWS = "counts", "rows"
+MAPPED = "mapped"  # format of whatever a mapping explains
 OF_ONE_MODEL = ("model", "revision", "layers", "score_function", "entropy_of", "weights_mean", "tokenizer")
 
 
@@ -53,7 +54,8 @@ def opened(paths: Sequence[Path], options: Sequence[ReadOptions], format_name: s
     """Each path with its reader, the format recognised by content unless named. Raises ReadError for what cannot be read."""
     found = []
     for path, one in zip(paths, options, strict=True):
-        reader = readers.find(format_name) if format_name else readers.recognise(path)
+        named = format_name or (MAPPED if one.mapping else None)
+        reader = readers.find(named) if named else readers.recognise(path)
         if not path.exists():
             raise ReadError(f"{path}: no such file or folder")
         found.append(Opened(path, reader.NAME, sha256_of(path), reader.read(path, one)))

@@ -230,6 +230,50 @@ def moe_lrc(folder: Path, form: str = "probabilities", edit: Callable[[Any], Any
     return merged
 
 
+# document, domain, position, token id, then for layers 2 and 9 the choices with weights; in no order of documents or positions
+PLAIN = [("b", "law", 1, 31, [(3, 0.25), (0, 0.5)], [(1, 0.5), (2, 0.25)]), ("a", "code", 0, 30, [(1, 0.75), (2, 0.125)], [(0, 0.5), (3, 0.375)]),
+         ("b", "law", 0, 32, [(2, 0.5), (1, 0.25)], [(3, 0.5), (0, 0.25)])]
+PLAIN_TOML = {
+    "token": 'form = "token"\nn_experts = 4\nmodel = "tiny"\n[columns]\ndocument = "doc"\ndomain = "kind"\nposition = "pos"\ntoken_id = "tok"\n'
+             'ids = "ids_{layer}"\nweights = "w_{layer}"\n',
+    "layer": 'form = "layer"\nn_experts = 4\nmodel = "tiny"\n[columns]\ndocument = "doc"\ndomain = "kind"\nposition = "pos"\ntoken_id = "tok"\n'
+             'layer = "layer"\nids = "ids"\nweights = "w"\n',
+    "slot": 'form = "slot"\nn_experts = 4\nmodel = "tiny"\n[columns]\ndocument = "doc"\ndomain = "kind"\nposition = "pos"\ntoken_id = "tok"\n'
+            'layer = "layer"\nslot = "slot"\nexpert = "expert"\nweight = "w"\n'}
+
+
+def plain_records(form: str) -> list[dict[str, Any]]:
+    """PLAIN as records of one of the three forms."""
+    found: list[dict[str, Any]] = []
+    for document, domain, position, token, *layers in PLAIN:
+        head: dict[str, Any] = {"doc": document, "kind": domain, "pos": position, "tok": token}
+        if form == "token":
+            found.append(head | {f"{name}_{layer}": [pair[i] for pair in pairs] for layer, pairs in zip((2, 9), layers)
+                                 for i, name in enumerate(("ids", "w"))})
+        elif form == "layer":
+            found += [head | {"layer": layer, "ids": [one for one, _ in pairs], "w": [weight for _, weight in pairs]}
+                      for layer, pairs in zip((9, 2), layers[::-1])]
+        else:
+            found += [head | {"layer": layer, "slot": slot, "expert": one, "w": weight}
+                      for layer, pairs in zip((9, 2), layers[::-1]) for slot, (one, weight) in reversed(list(enumerate(pairs)))]
+    return found
+
+
+def plain_table(folder: Path, form: str, kind: str, records: Any = None) -> Path:
+    """PLAIN as Parquet or JSON lines, with `mapping.toml` beside it."""
+    rows = plain_records(form) if records is None else records
+    (folder / "mapping.toml").write_text(PLAIN_TOML[form])
+    path = folder / f"table.{kind}"
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
 def torch_pickle(path: Path) -> Path:
     """What begins as torch's own files do; it is never unpickled."""
     with zipfile.ZipFile(path, "w") as archive:
