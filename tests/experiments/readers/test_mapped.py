@@ -67,7 +67,8 @@ def test_a_column_for_each_slot(tmp_path: Path) -> None:
 def test_speculative_moe_fits_a_mapping(tmp_path: Path) -> None:
     """Records of one token and layer: dataset, problem_id, layer, experts, gating_probs, token_idx."""
     (tmp_path / "mapping.toml").write_text('form = "layer"\nmodel = "mistralai/Mixtral-8x7B-v0.1"\nn_experts = 8\n'
-                                           'weights_mean = "softmax over the k"\n[columns]\ndocument = "problem_id"\ndomain = "dataset"\nposition = "token_idx"\nlayer = "layer"\n'
+                                           'weights_mean = "softmax over the k"\n[columns]\ndocument = "problem_id"\ndomain = "dataset"\n'
+                                           'position = "token_idx"\nlayer = "layer"\n'
                                            'ids = "experts"\nweights = "gating_probs"\n')
     (tmp_path / "t.jsonl").write_text("".join(
         f'{{"dataset": "gsm8k", "problem_id": "p{i}", "layer": {layer}, "experts": [{i}, {i + 4}], "gating_probs": [0.25, 0.75], "token_idx": 0}}\n'
