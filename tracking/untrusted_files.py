@@ -24,14 +24,20 @@ CPU_BASE_S, BYTES_PER_CPU_S = 30, 2 << 20
 WRITTEN_BASE, WRITTEN_PER_BYTE = 64 << 20, 32  # the JSON tree of a table of small numbers
 PATIENCE = 4  # wall seconds per CPU second before the child is ended
 SHOWN = 200
+BFLOAT16 = np.dtype("<u2", metadata={"bfloat16": True})
 
 Kind = Literal["pickle", "pt"]
+
+
+def is_bfloat16(array: NDArray[Any]) -> bool:
+    """Whether the uint16 of an array are bit patterns of bfloat16, as `plain_values` gives them."""
+    return array.dtype.metadata is not None and "bfloat16" in array.dtype.metadata
 
 
 def plain_values(path: Path, kind: Kind, dropped: Sequence[str] = ()) -> Any:
     """Numbers, text, None, lists, tuples, mappings and NumPy arrays as the file holds them, without the fields named in `dropped`.
 
-    Counters are mappings, records mappings of their fields, tensors arrays (bfloat16 as float32). Arrays are read-only views of a
+    Counters are mappings, records mappings of their fields, tensors arrays (bfloat16 as bits: `is_bfloat16`). Arrays are read-only views of a
     temporary file that is gone when the last of them is. Raises UntrustedError, which names the refused global, for anything else
     than plain data, for damaged files, and where memory, CPU time or output exceed what a file of its size is given.
     """
@@ -101,14 +107,13 @@ def _array(content: Any, dtype: str, shape: list[int], fortran: bool, start: int
 
 
 def _tensor(content: Any, dtype: str, size: list[int], stride: list[int], first: int, start: int, length: int) -> NDArray[Any]:
-    flat = _flat(np.dtype("<u2" if dtype == "bf" else f"<{dtype}"), start, length, content)
+    flat = _flat(BFLOAT16 if dtype == "bf" else np.dtype(f"<{dtype}"), start, length, content)
     count = math.prod(size)
     last = first + sum((n - 1) * step for n, step in zip(size, stride))
     if count and (last >= len(flat) or count > len(flat)):
         raise UntrustedError(f"a tensor of size {size} and stride {stride} over {len(flat)} elements; save it with .contiguous()")
-    view = np.lib.stride_tricks.as_strided(flat[first:], size, [step * flat.itemsize for step in stride], writeable=False) if count else \
+    return np.lib.stride_tricks.as_strided(flat[first:], size, [step * flat.itemsize for step in stride], writeable=False) if count else \
         flat[:0].reshape(size)
-    return (view.astype(np.uint32) << 16).view(np.float32) if dtype == "bf" else view
 
 
 def _flat(dtype: np.dtype[Any], start: int, length: int, content: Any) -> NDArray[Any]:

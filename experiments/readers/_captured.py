@@ -23,7 +23,7 @@ from experiments.readers.contract import ReadError, ReadOptions, Remark
 
 @dataclass(frozen=True)
 class Document:
-    """One sequence. ids: integers [T, H, K]; positions: [T]; tokens: their ids [T], or None."""
+    """One sequence. ids: integers [T, H, K]; positions: [T]; tokens: their ids [T], or None; its last token, sampled, has no row."""
 
     where: str
     name: str
@@ -64,11 +64,12 @@ def trace_of(path: Path, documents: Sequence[Document], capture: Capture, option
     known = capture.n_experts if capture.n_experts is not None else options.n_experts
     n_experts = asked(known, "n-experts", path, f"highest id {max(int(one.ids.max(initial=0)) for one in documents)}")
     layers = layer_table(depths, n_experts, top_k)
-    kept, left, total = [], 0, 0
+    kept, captured, left, total = [], [], 0, 0
     for one, mask in zip(documents, holes):
         whole = ~mask[:, depths].any(axis=1) if top_k > 1 or capture.empty < 0 else np.ones(len(mask), bool)
         left, total = left + int((~whole).sum()), total + len(whole)
         if whole.any():
+            captured.append(one)
             kept.append(replace(one, ids=one.ids[whole][:, depths], positions=one.positions[whole],
                                 tokens=None if one.tokens is None else one.tokens[whole]))
     if not kept:
@@ -77,7 +78,9 @@ def trace_of(path: Path, documents: Sequence[Document], capture: Capture, option
     notes = [*capture.notes, *_notes(left, total, len(documents) - len(kept), int(empty.sum()), n_hidden, top_k > 1 or capture.empty < 0)]
     tokens = all(one.tokens is not None for one in kept)
     vocabulary = max(int(one.tokens.max()) + 1 for one in kept if one.tokens is not None) if tokens else 0
-    details = {"hidden_layers": n_hidden, "layers_without_routing": [index for index in range(n_hidden) if index not in depths], **capture.details}
+    lengths = {str(number): int(one.positions[-1]) + 2 for number, one in enumerate(captured)}
+    details = {"document_lengths": lengths, "hidden_layers": n_hidden,
+               "layers_without_routing": [index for index in range(n_hidden) if index not in depths], **capture.details}
     trace = DocumentTrace(recorded_meta(options, capture.collector, layers, details, vocabulary),
                           document_rows([one.name for one in kept], [one.domain for one in kept]), np.array([len(one.ids) for one in kept], np.int64),
                           lambda first, last: (_batch(kept, first, last, layers, tokens), {}))

@@ -1,4 +1,4 @@
-"""Router outputs as moe-lrc keeps them: `{model}_{layer}.safetensors` by layer, a tensor [samples, tokens, experts] per corpus; or ranks of them.
+"""Router outputs as moe-lrc keeps them: `{model}_{layer}.safetensors`, a tensor [samples, tokens, experts] per corpus, or ranks, or raw .pt files.
 
 D document (sample), T token, K slot in the top-k, L MoE layer, E expert.
 """
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from analysis.halves import BFLOAT16_DEVIATION, RouterRows, of_logits, of_probabilities
 from analysis.trace import TraceBatch, TraceMeta
 from experiments.readers import _npz
+from experiments.readers._pt import PtTensors, load
 from experiments.readers._rows import UNSORTED, DocumentTrace, Places, added, by_weight, document_rows, layer_table, numbered
 from experiments.readers._safetensors import Tensors, looks_so
 from experiments.readers.contract import UNKNOWN, ReadError, ReadOptions, Remark
 
 NAME, KIND = "moe-lrc", "rows"
 FILE = re.compile(r"(.+)_(\d{2,4})\.safetensors")
-PICKLED = re.compile(r"(.+)_(\d{2,4})([._].+)?\.pt")
+PICKLED = re.compile(r"(.+)_(\d{2,4})_(.+)\.pt")  # one corpus of one layer, before moe-lrc's merge
 REALS = ("BF16", "F16", "F32")
 PROBED = 4096  # rows that tell probabilities from logits
 BORDER = "ties_at_k"
-CONVERT = "run moe-lrc's src/11_merge.py, which writes merged/{model}_{layer}.safetensors, and give the folder merged"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Outputs:
 
 
 def recognises(path: Path) -> bool:
-    """A folder of `{model}_{layer}` files: safetensors with tensors of three dimensions, or torch's pickles, which read refuses."""
+    """A folder of `{model}_{layer}` files: safetensors with tensors of three dimensions, or torch's archives by corpus."""
     files = _files(path)
     if not files:
         found = next((one for one in sorted(path.iterdir()) if PICKLED.fullmatch(one.name)), None) if path.is_dir() else None
@@ -60,7 +60,7 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
     """A document per sample, of its corpus as domain. k is `options.top_k`: the files hold all experts and do not say how many were used.
 
     From probabilities or logits come weights (softmax probabilities, not renormalised), entropies, Simpson's concentration and the largest
-    probability. Ranks give the choices only.
+    probability. Ranks give the choices only. Raw files, `{model}_{layer}_{corpus}.pt`, are read in a process of their own.
     """
     outputs = _open(path, options.model)
     if options.top_k is None:
@@ -93,14 +93,28 @@ def _files(path: Path) -> dict[str, dict[int, Path]]:
     return found
 
 
+def _raw(path: Path) -> dict[str, dict[int, dict[str, Path]]]:
+    """Model -> layer -> corpus -> .pt file."""
+    found: dict[str, dict[int, dict[str, Path]]] = {}
+    for file in sorted(path.iterdir()) if path.is_dir() else []:
+        match = PICKLED.fullmatch(file.name)
+        if match and file.is_file():
+            found.setdefault(match[1], {}).setdefault(int(match[2]), {})[match[3]] = file
+    return found
+
+
+def _of_corpora(folder: Path, files: Mapping[str, Path]) -> Tensors:
+    return PtTensors(folder, {corpus: load(file, (corpus,)).array(corpus) for corpus, file in files.items()})
+
+
 def _open(path: Path, model: str | None) -> Outputs:
-    files = _files(path)
-    if not files and path.is_dir() and any(PICKLED.fullmatch(one.name) for one in path.iterdir()):
-        raise ReadError(f"{path}: its .pt files are pickles, which can run code when they are read; {CONVERT}")
+    merged = _files(path)
+    raw = {} if merged else _raw(path)
+    files: Mapping[str, Mapping[int, Any]] = merged or raw
     if model not in files and len(files) != 1:
         raise ReadError(f"{path}: files of {len(files)} models ({', '.join(files)[:200]}); name one with --model")
     name = model if model in files else next(iter(files))
-    layers = {layer: Tensors(file) for layer, file in sorted(files[str(name)].items())}
+    layers = {layer: _of_corpora(path, one) if raw else Tensors(one) for layer, one in sorted(files[str(name)].items())}
     shapes = {(corpus, one.shape, one.dtype) for corpus, one in next(iter(layers.values())).tensors.items()}
     for layer, tensors in layers.items():
         found = {(corpus, one.shape, one.dtype) for corpus, one in tensors.tensors.items()}

@@ -78,7 +78,7 @@ def _raw(path: Path, options: ReadOptions) -> Iterator[tuple[Document, NDArray[A
                 raise ReadError(f"{at}: field {FIELD}: {len(content)} bytes are no int32; was the response cut?")
             tokens = _tokens(part, response, at)
             start = _start(about, at)
-            rows = _rows(about, response, tokens, at) - start
+            rows = _rows(about, response if len(parts) == 1 else {}, tokens, at) - start  # usage adds up the choices of a response
             if rows < 1:
                 raise ReadError(f"{at}: field {FIELD}: {rows + start + 1} tokens from token {start} on leave no row; record again")
             name = about.get("id") or response.get("id") or f"{path.stem}/{number:05d}"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tracking.untrusted import UntrustedError
-from tracking.untrusted_files import plain_values
+from tracking.untrusted_files import is_bfloat16, plain_values
 
 
 def written(path: Path, content: Any, protocol: int) -> Path:
@@ -42,7 +42,9 @@ def test_tensors_within_a_pickle(protocol: int, tmp_path: Path) -> None:
     tensors = [base.T, base[1:, ::2], torch.arange(3), torch.tensor([True, False]), torch.ones(2, dtype=torch.bfloat16) * 1.5, torch.zeros(0, 4)]
     found = plain_values(written(tmp_path / "x", tensors, protocol), "pickle")
     for one, was in zip(found, tensors, strict=True):
-        np.testing.assert_array_equal(one, was.float().numpy() if was.dtype == torch.bfloat16 else was.numpy())
+        bits = was.dtype == torch.bfloat16
+        assert is_bfloat16(one) == bits
+        np.testing.assert_array_equal((one.astype(np.uint32) << 16).view(np.float32) if bits else one, was.float().numpy() if bits else was.numpy())
 
 
 @pytest.mark.parametrize("zipped", [True, False])

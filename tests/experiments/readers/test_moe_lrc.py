@@ -96,8 +96,33 @@ def test_what_is_asked_for_and_refused(tmp_path: Path) -> None:
     assert moe_lrc.read(path, ReadOptions(top_k=2, model="tiny")).meta.layers[0].n_experts == 4
 
 
-def test_a_pickle_is_recognised_and_refused(tmp_path: Path) -> None:
+def test_raw_files_of_torch_are_the_same_rows(tmp_path: Path) -> None:
+    """One file per layer and corpus, before moe-lrc merges them."""
+    import torch
+
+    ((_, expected),) = moe_lrc.read(foreign_files.moe_lrc(tmp_path), TWO).batches()
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for layer, corpora in foreign_files.LRC.items():
+        for corpus, values in corpora.items():
+            torch.save(torch.tensor(values, dtype=torch.bfloat16), raw / f"tiny_{layer:02d}_{corpus}.pt")
+    assert moe_lrc.recognises(raw)
+    trace = moe_lrc.read(raw, TWO)
+    ((_, found),) = trace.batches()
+    assert [row.id for row in trace.documents] == ["c4/00000", "github/00000", "github/00001"]
+    assert found.weights is not None and expected.weights is not None
+    assert found.entropy_nats is not None and expected.entropy_nats is not None
+    for one, other in zip((*found.ids, *found.weights, found.entropy_nats), (*expected.ids, *expected.weights, expected.entropy_nats), strict=True):
+        np.testing.assert_array_equal(one, other)
+    (raw / "tiny_01_github.pt").unlink()
+    with pytest.raises(ReadError, match="layer 1 and the first differ in .*github"):
+        moe_lrc.read(raw, TWO)
+
+
+def test_a_pickle_that_attacks_is_recognised_and_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     foreign_files.torch_pickle(tmp_path / "tiny_00_c4.pt")
     assert moe_lrc.recognises(tmp_path)
-    with pytest.raises(ReadError, match="can run code .*11_merge.py"):
+    with pytest.raises(ReadError, match=r"tiny_00_c4\.pt: refused: global 'os\.system'"):
         moe_lrc.read(tmp_path, TWO)
+    assert not (tmp_path / "canary").exists()

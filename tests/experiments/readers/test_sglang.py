@@ -42,6 +42,17 @@ def test_token_ids_where_the_response_has_them(tmp_path: Path) -> None:
     assert only(read(responses(tmp_path, response), n_experts=300, top_k=2)).token_id.tolist() == [10, 11, 12]
 
 
+def test_a_chat_response_says_how_many_tokens_it_has_only_for_one_choice(tmp_path: Path) -> None:
+    about = made.sglang_response("cmpl-a")["meta_info"]
+    choice = {"index": 0, "sglext": {"routed_experts": about["routed_experts"]}}
+    response = {"id": "chat-1", "choices": [choice], "usage": {"prompt_tokens": 2, "completion_tokens": 2}}
+    trace = read(responses(tmp_path, response), n_experts=300, top_k=2)
+    assert [row.id for row in trace.documents] == ["chat-1"] and only(trace).ids[0].tolist() == [[5, 299], [7, 3], [0, 1]]
+    two = response | {"choices": [choice, choice | {"index": 1}]}
+    with pytest.raises(ReadError, match=r"choices\[0\].*how many tokens"):
+        read(responses(tmp_path, two), n_experts=300, top_k=2)
+
+
 @pytest.mark.parametrize(("change", "options", "words"), [
     ({}, {"n_experts": 300}, "bytes without a shape.*--top-k"),
     ({}, {"n_experts": 300, "top_k": 4}, "not 3 tokens x hidden layers x top-4"),

@@ -37,6 +37,7 @@ def test_dense_layers_are_absent_and_ids_are_as_recorded(write: Any, tmp_path: P
     assert batch.document.tolist() == [0, 0, 0, 1] and batch.position.tolist() == [0, 1, 2, 0]
     remarks = {one.code: one.count for one in trace.remarks}
     assert remarks == {"recorded_order": None, "last_tokens_missing": 2, "layers_without_routing": 1}
+    assert trace.meta.details["document_lengths"] == {"0": 4, "1": 2}  # the last token of each has no row
     assert trace.meta.details["hidden_layers"] == 3 and trace.meta.details["layers_without_routing"] == [0]
 
 
