@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.trace import DocumentRow, TraceBatch
 from experiments.corpora import Corpus, Document
 from experiments.sources import TokenDocument
 from experiments.sources.errors import SourceError
@@ -60,6 +61,19 @@ class TypeCounts:
         from scipy.sparse import csr_matrix
 
         return csr_matrix((self.counts, self.indices, self.indptr), shape=(len(self.indptr) - 1, self.vocabulary_size))
+
+
+def counts_of_rows(documents: Sequence[DocumentRow], batches: Iterable[TraceBatch], vocabulary_size: int) -> TypeCounts:
+    """Count token types in the given rows of a trace, document by document; for a trace whose texts are not at hand."""
+    from scipy.sparse import csr_matrix
+
+    place = {row.document: number for number, row in enumerate(documents)}
+    counts = csr_matrix((len(documents), vocabulary_size), dtype=np.int64)
+    for batch in batches:
+        rows = np.array([place[document] for document in batch.document.tolist()], np.int64)
+        counts += csr_matrix((np.ones(len(batch), np.int64), (rows, batch.types)), shape=counts.shape)
+    return TypeCounts(counts.indptr.astype(np.int64), counts.indices.astype(np.int32), counts.data, vocabulary_size,
+                      tuple(row.domain for row in documents))
 
 
 def type_counts(corpus: Corpus, source: HuggingFaceSource) -> TypeCounts:

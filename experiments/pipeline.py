@@ -107,7 +107,7 @@ def _before_anything(experiment: Experiment, root: Path, progress: Progress, *, 
     """Refuse a model, a trace or documents of one's own that are not there, or not usable, before a run directory exists; the documents."""
     if experiment.trace.given:
         if not begun:
-            imported.open_declared(experiment.trace)
+            imported.require(experiment)
         return None
     if not begun:
         _refuse_unusable(experiment.source)

@@ -2,6 +2,7 @@
 
 A module has `evidence(context, trace)`, what the hypothesis' evaluate() takes; `plant(context)`, which stores the control traces and
 returns what was planted; `BEFORE` and `AFTER`, its own stages before the analysis and after it. `control_trace` says where a control lies.
+`NEEDS`, where a module has it, names the columns without which a trace that was recorded elsewhere cannot be judged.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ __all__ = ["AFTER", "BEFORE", "control_trace", "evidence", "plant"]
 
 NAME = "var"
 KINDS: tuple[Kind, ...] = ("positive", "negative")
+NEEDS = ("token_id", "entropy_nats", "top1_prob", "weights")  # columns of a trace that was recorded elsewhere
 COLLECTOR = "planted control"
 BEFORE = (StageOf("sweep", sweep.run, ("sweep/sweep.json", "sweep/grid.npz"), ("collect",)),)
 AFTER = (StageOf("confirm", sweep.confirm, ("sweep/confirmed.json",), ("sweep", "analyse")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,12 +34,16 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def _keep_type_counts(context: Context) -> None:
-    counts = type_counts(context.corpus, context.source)
+    keep_type_counts(context, type_counts(context.corpus, context.source), context.source.token_strings())
+
+
+def keep_type_counts(context: Context, counts: TypeCounts, strings: Sequence[str]) -> None:
+    """Write the type counts and the strings of the types, where kept_type_counts and the evidence find them."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, indptr=counts.indptr, indices=counts.indices, counts=counts.counts, vocabulary_size=counts.vocabulary_size,
                         domains=np.array(counts.domains))
     write_bytes(context.directory / TYPE_COUNTS, buffer.getvalue())
-    write_json(context.directory / "frequency" / "token_strings.json", context.source.token_strings())
+    write_json(context.directory / "frequency" / "token_strings.json", list(strings))
 
 
 def kept_type_counts(context: Context) -> TypeCounts:

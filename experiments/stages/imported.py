@@ -8,15 +8,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.trace import SPLITS, CountsTrace
+from analysis.trace import SPLITS, CountsTrace, TraceError
+from experiments import claims
+from experiments.collection import counts_of_rows
 from experiments.evaluation_files import plain
 from experiments.imported_trace import Draw, ImportedTrace, joined, opened
 from experiments.readers.contract import ReadError, ReadOptions
 from experiments.specs import TraceSpec
+from experiments.stages.collect import keep_type_counts
 from tracking import count_tables
 from tracking.atomic import write_json
+from tracking.shards import TYPES
 
 if TYPE_CHECKING:
+    from experiments.declaration import Experiment
     from experiments.progress import Progress
     from experiments.stages.context import Context
     from tracking.traces import StoredTrace
@@ -66,8 +71,36 @@ def collect(context: Context) -> dict[str, Any]:
         write_json(directory / "collection.json", plain({"remarks": trace.meta.details.get("remarks", [])}))
         return {"digest": digest, "rows": 0}
     report = store(trace, directory, context.progress)
+    _keep_type_counts(context)
     write_json(directory / "collection.json", plain(report))
     return {"digest": context.trace.digest, "rows": context.trace.n_tokens}
+
+
+def require(experiment: Experiment) -> None:
+    """Read the declared files as far as their first rows, before a run directory exists.
+
+    Raises ReadError for what cannot be read, TraceError where a hypothesis needs a column that the source did not record.
+    """
+    trace = open_declared(experiment.trace)
+    if isinstance(trace, CountsTrace):
+        return
+    first = next((batch for _, batch in trace.numbered()), None)
+    if first is None:
+        raise ReadError(f"{', '.join(experiment.trace.paths)}: not a row; a trace needs at least one")
+    for name in experiment.hypotheses:
+        missing = [one for one in getattr(claims.of(name), "NEEDS", ()) if getattr(first, one) is None]
+        if missing:
+            raise TraceError(f"{', '.join(experiment.trace.paths)}: columns {', '.join(missing)}: absent, and hypothesis {name!r} is about "
+                             "them; take a trace whose source records them")
+
+
+def _keep_type_counts(context: Context) -> None:
+    """Type frequencies of the calibration documents; the strings of the types are not known."""
+    trace = context.trace
+    if TYPES in (trace.manifest.columns or ()):
+        documents = [row for row in trace.documents if row.split != "test"]
+        rows = (batch for split in ("train", "calibration") for batch in trace.batches(split=split, columns=()))
+        keep_type_counts(context, counts_of_rows(documents, rows, trace.meta.vocabulary_size), ())
 
 
 def store(trace: ImportedTrace, directory: Path, progress: Progress) -> dict[str, Any]:

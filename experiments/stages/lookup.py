@@ -85,7 +85,8 @@ def _documents(context: Context) -> list[TokenDocument]:
     """The first test documents by hash, as many as declared; ordered so that jackknife groups are dealt at random."""
     from experiments.collection import routed_documents
 
-    test = [one for one in routed_documents(context.corpus, context.source) if one.split == "test"]
+    source = context.source  # refused first where there is no model
+    test = [one for one in routed_documents(context.corpus, source) if one.split == "test"]
     salt = str(context.experiment.seed)
     ordered = sorted(test, key=lambda one: hashlib.sha256(f"{one.id}\0{salt}".encode()).digest())
     return ordered[:context.experiment.fastpath.n_documents]

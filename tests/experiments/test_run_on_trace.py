@@ -10,6 +10,7 @@ import pytest
 
 from experiments import cli
 from tests.experiments.readers.test_esft import written
+from tests.synthetic_trace import make_trace
 
 LENGTHS = [25, 18, 30, 22, 27, 19] * 4
 SMALL = ("--profile", "tiny", "--set", "topology.predictor=false")
@@ -92,3 +93,24 @@ def test_import_writes_a_trace_that_measure_reads(tmp_path: Path, capsys: pytest
     assert "begun with another meta" in capsys.readouterr().err
     assert cli.main(["import", str(law), "--out", str(out), "--domain", "a", "--domain", "b"]) == 1
     assert "--domain was given 2 times for 1 paths" in capsys.readouterr().err
+
+
+def test_a_hypothesis_whose_columns_were_not_recorded_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                         capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("ASSAY_ROOT", str(tmp_path / "runs"))
+    law = esft(tmp_path / "law", 0)
+    assert cli.main(["run", "var", "--profile", "tiny", "--trace", str(law), "--set", "trace.n_experts=8"]) == 1
+    assert "columns token_id, entropy_nats, top1_prob: absent, and hypothesis 'var' is about them" in capsys.readouterr().err
+    assert not list((tmp_path / "runs").glob("*/state.json"))
+
+
+@pytest.mark.slow
+def test_var_on_a_trace_with_its_columns_is_judged_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSAY_ROOT", str(tmp_path / "runs"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    make_trace(tmp_path / "trace", np.random.default_rng(0), 60, ((8, 2), (8, 2)))
+    assert cli.main(["run", "var", "--profile", "tiny", "--trace", str(tmp_path / "trace")]) == 0
+    (state,) = (tmp_path / "runs").glob("*/state.json")
+    effect = json.loads((state.parent / "fastpath" / "effect.json").read_text())
+    assert effect["measured"] is False and "recorded elsewhere, so there is no model" in effect["reason"]
+    assert (state.parent / "routing_stats.parquet").exists()
