@@ -39,7 +39,7 @@ ALIAS_HELP = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line; `assay COMMAND --help` explains each."""
-    from experiments import importing, inspecting, type_table
+    from experiments import exporting, importing, inspecting, sampling, type_table
 
     top = argparse.ArgumentParser(prog="assay", description="Put hypotheses about mixture-of-experts routing to the test.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -93,6 +93,9 @@ def parser() -> argparse.ArgumentParser:
     table = commands.add_parser("var-table", help="judge VAR on a table of token types (routing_stats), and draw the seed's four figures from it")
     type_table.add_arguments(table)
 
+    sampling.add_arguments(commands.add_parser("sample", help="cut a small trace from a large one: whole documents, stratified by domain"))
+    exporting.add_arguments(commands.add_parser("export", help="a trace's counts in the forms that placement and caching tools read"))
+
     ui = commands.add_parser("ui", help="the MLflow page of the runs")
     ui.add_argument("--port", type=int, default=5000)
     return top
@@ -127,7 +130,7 @@ def root() -> Path:
 
 def dispatch(arguments: argparse.Namespace) -> int:
     """Carry out one command and return its exit status."""
-    from experiments import commands, importing, inspecting, type_table
+    from experiments import commands, exporting, importing, inspecting, sampling, type_table
 
     plain: dict[str, Callable[[], int]] = {
         "resume": lambda: commands.resume(root(), arguments.run),
@@ -135,6 +138,8 @@ def dispatch(arguments: argparse.Namespace) -> int:
         "publish": lambda: commands.publish(root(), arguments.run),
         "import": lambda: importing.run(arguments),
         "inspect": lambda: inspecting.run(root(), arguments),
+        "sample": lambda: sampling.run(root(), arguments),
+        "export": lambda: exporting.run(root(), arguments),
         "var-table": lambda: type_table.run(arguments),
         "corpus": lambda: commands.corpus(root(), arguments.experiment, arguments.profile or "quick", arguments.overrides, arguments.create_splits),
         "list": lambda: commands.show(root()),

@@ -274,6 +274,16 @@ def plain_table(folder: Path, form: str, kind: str, records: Any = None) -> Path
     return path
 
 
+MOE_INFINITY = [[[3, 1, 0], [2, 2, 0]], [[0, 2, 2], [1, 1, 2]], [[1, 0, 1], [0, 0, 2]]]  # three sequences, two layers, three experts
+
+
+def moe_infinity(folder: Path, counts: Any = None) -> Path:
+    """Counts as float32."""
+    path = folder / "sequences.npy"
+    path.write_bytes(npy(np.array(MOE_INFINITY if counts is None else counts, np.float32)))
+    return path
+
+
 def torch_pickle(path: Path) -> Path:
     """What begins as torch's own files do; it is never unpickled."""
     with zipfile.ZipFile(path, "w") as archive:
@@ -295,9 +305,10 @@ EXAMPLES: dict[str, tuple[str, Callable[[Path], Path]]] = {  # name -> format, w
     "olmoe_counts": ("olmoe-counts", olmoe_counts), "olmoe_jsonl": ("olmoe-jsonl", olmoe_jsonl),
     "esft_text": ("esft-text", esft_text), "megatron": ("megatron", megatron), "tensorrt": ("tensorrt", tensorrt),
     "flame_moe": ("flame-moe", flame_moe), "moe_lrc": ("moe-lrc", moe_lrc),
+    "moe_infinity": ("moe-infinity", moe_infinity),
 }
 OPTIONS: dict[str, dict[str, Any]] = {"gptoss_json": {"n_experts": 4}, "gptoss_npz": {"n_experts": 4},
                                       "olmoe_jsonl": {"n_experts": 4, "model": "tiny"}, "esft_text": {"n_experts": 8, "top_k": 3},
-                                      "flame_moe": {"n_experts": 8}, "moe_lrc": {"top_k": 2}}
+                                      "flame_moe": {"n_experts": 8}, "moe_lrc": {"top_k": 2}, "moe_infinity": {"top_k": 2}}
 LINES = ("olmoe_jsonl", "megatron")  # whole lines can be cut off unseen
 CHECKSUMMED = ("gptoss_npz", "olmoe_counts")  # a changed byte of these is never a number
