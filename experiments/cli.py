@@ -39,8 +39,6 @@ ALIAS_HELP = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line; `assay COMMAND --help` explains each."""
-    from experiments import exporting, importing, inspecting, sampling, type_table
-
     top = argparse.ArgumentParser(prog="assay", description="Put hypotheses about mixture-of-experts routing to the test.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -55,10 +53,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--trace", nargs="+", default=None, metavar="PATH", help="routing that was recorded elsewhere, in place of corpus and "
                      "model (--set trace.paths=[..]; what files do not say: trace.domains, trace.n_experts, ...)")
 
-    bring = commands.add_parser("import", help="somebody else's trace as one of ours, with its provenance and what was met")
-    importing.add_arguments(bring)
-    inspecting.add_arguments(commands.add_parser("inspect", help="what is wrong with a trace: count, share, consequence and remedy of each finding"))
-
+    _add_trace_commands(commands)
     for name, words in (("resume", "go on with an interrupted run"), ("report", "write a run's figures and report again"),
                         ("publish", "log a run to MLflow (again)")):
         command = commands.add_parser(name, help=words)
@@ -90,15 +85,22 @@ def parser() -> argparse.ArgumentParser:
     metrics = commands.add_parser("metrics", help="every metric: definition, unit, interval, when it is undefined, source")
     metrics.add_argument("id", nargs="?", help="one metric in full")
 
-    table = commands.add_parser("var-table", help="judge VAR on a table of token types (routing_stats), and draw the seed's four figures from it")
-    type_table.add_arguments(table)
-
-    sampling.add_arguments(commands.add_parser("sample", help="cut a small trace from a large one: whole documents, stratified by domain"))
-    exporting.add_arguments(commands.add_parser("export", help="a trace's counts in the forms that placement and caching tools read"))
-
     ui = commands.add_parser("ui", help="the MLflow page of the runs")
     ui.add_argument("--port", type=int, default=5000)
     return top
+
+
+def _add_trace_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Commands on traces as they are, ours and other people's."""
+    from experiments import exporting, importing, inspecting, sampling, type_table
+
+    for name, module, words in (
+            ("import", importing, "somebody else's trace as one of ours, with its provenance and what was met"),
+            ("inspect", inspecting, "what is wrong with a trace: count, share, consequence and remedy of each finding"),
+            ("sample", sampling, "cut a small trace from a large one: whole documents, stratified by domain"),
+            ("export", exporting, "a trace's counts in the forms that placement and caching tools read"),
+            ("var-table", type_table, "judge VAR on a table of token types (routing_stats), and draw the seed's four figures from it")):
+        module.add_arguments(commands.add_parser(name, help=words))
 
 
 def toml_value(key: str, text: str) -> str:
