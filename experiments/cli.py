@@ -92,8 +92,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_trace_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Commands on traces as they are, ours and other people's."""
-    from experiments import exporting, importing, inspecting, sampling, type_table
+    from experiments import exporting, importing, inspecting, predictor_commands, sampling, type_table
 
+    predictor_commands.add_commands(commands)
     for name, module, words in (
             ("import", importing, "somebody else's trace as one of ours, with its provenance and what was met"),
             ("inspect", inspecting, "what is wrong with a trace: count, share, consequence and remedy of each finding"),
@@ -132,7 +133,7 @@ def root() -> Path:
 
 def dispatch(arguments: argparse.Namespace) -> int:
     """Carry out one command and return its exit status."""
-    from experiments import commands, exporting, importing, inspecting, sampling, type_table
+    from experiments import commands, exporting, importing, inspecting, predictor_commands, sampling, type_table
 
     plain: dict[str, Callable[[], int]] = {
         "resume": lambda: commands.resume(root(), arguments.run),
@@ -149,6 +150,8 @@ def dispatch(arguments: argparse.Namespace) -> int:
         "register": lambda: commands.register(root(), arguments.hypothesis),
         "doctor": lambda: commands.doctor(arguments),
         "measure": lambda: commands.measure(root(), arguments),
+        "predict": lambda: predictor_commands.predict(root(), arguments),
+        "compare": lambda: predictor_commands.compare(root(), arguments),
         "metrics": lambda: commands.metrics(arguments.id),
         "ui": lambda: commands.ui(root(), arguments.port),
     }

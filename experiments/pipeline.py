@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import hypotheses
 from experiments import claims, registration
 from experiments.declaration import Experiment, SourceSpec, resolved
+from experiments.predictor import declared
 from experiments.progress import Progress
 from experiments.stages import analyse, collect, controls, corpus, imported, judge, model, publish, report
 from experiments.stages.context import Context
@@ -53,8 +54,8 @@ DIRECTORIES = ("corpus", "frequency", "trace", "sweep", "analysis", "controls", 
 def declaration_of(experiment: Experiment) -> dict[str, Any]:
     """What a run is bound to: the resolved experiment and the protocol; a change of either is another run."""
     claims = [hypotheses.find(name) for name in experiment.hypotheses]
-    declared = {"experiment": resolved(experiment), "protocol": registration.protocol(experiment, claims)}
-    return dict(json.loads(canonical_json(declared)))  # lists, as a run's directory gives them back
+    found = {"experiment": resolved(experiment), "protocol": registration.protocol(experiment, claims)}
+    return dict(json.loads(canonical_json(found)))  # lists, as a run's directory gives them back
 
 
 def run_name(experiment: Experiment) -> str:
@@ -105,6 +106,8 @@ def recorded(declaration: Mapping[str, Any]) -> Experiment:
 
 def _before_anything(experiment: Experiment, root: Path, progress: Progress, *, begun: bool) -> Corpus | None:
     """Refuse a model, a trace or documents of one's own that are not there, or not usable, before a run directory exists; the documents."""
+    if not begun:
+        declared.check(experiment.topology)
     if experiment.trace.given:
         if not begun:
             imported.require(experiment)

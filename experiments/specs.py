@@ -273,7 +273,8 @@ class TopologySpec(Frozen):
     n_shifts, n_map_shifts: circular shifts behind the excess of adjacent layers and of all pairs; n_decomposition: shuffles of each strata;
     n_edge_shifts: shifts behind the false-discovery rate of edges; n_null_clusters: draws of sets without clusters; smoothing: b of the
     transfer tables; max_rows: rows that nulls run on; pairs: domain pairs shown by name (seed 000 has seven); predictor: whether Prophet is
-    trained.
+    trained. predictions: files of a predictor made elsewhere, by the domain that it learnt from, in Prophet's place; one file where it learnt
+    from all, which tells nothing of other domains. retention: a file of rows source, target, value in place of retention measured here.
     """
 
     n_shifts: Annotated[int, Field(ge=19)] = 199
@@ -289,6 +290,8 @@ class TopologySpec(Frozen):
     pairs: tuple[tuple[str, str], ...] = (("news", "wiki"), ("code", "math"), ("math", "medical"), ("medical", "wiki"), ("news", "social"),
                                           ("social", "wiki"), ("code", "news"))
     predictor: bool = True
+    predictions: str | dict[str, str] | None = None
+    retention: str | None = None
     knobs: TopologyKnobs = TopologyKnobs()
 
 

@@ -133,6 +133,7 @@ class TopologyEvidence:
     pairs_of_interest: tuple[tuple[str, str], ...] = DECLARED_PAIRS
     split: str = "test"
     topics: Mapping[str, str] = field(default_factory=dict)
+    retention: Mapping[tuple[str, str], float | None] = field(default_factory=dict)
     tell: Callable[[str], None] = field(default=lambda _part: None, compare=False)
 
 

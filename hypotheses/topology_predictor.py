@@ -25,6 +25,7 @@ from hypotheses.topology_evidence import ABLATION, PROPHET, PredictionScores, Pr
 from hypotheses.topology_parts import Part, Row, columns, mean_of, status
 
 NO_PREDICTOR = f"{NO_DATA}: no predictor was run on this trace"
+IMPORTED = "imported"
 FANO = "descriptive: Fano's inequality ties accuracy to information, so that they correlate by construction"
 PREDICTOR_COLUMNS = ("source", "target", "layer", "predictor", "mi", "low", "high", "u", "u_low", "u_high", "entropy", "top1", "top1_low",
                      "top1_high", "recall", "status", "reason")
@@ -47,6 +48,7 @@ def predictor_part(counts: TopologyCounts, information: ByPair) -> Part:
     part.tables = {"predictor_mi": columns([], PREDICTOR_COLUMNS), "retention": columns([], RETENTION_COLUMNS),
                    "learning_curve": columns([], LEARNING_COLUMNS), "mi_vs_retention": columns([], SCATTER_COLUMNS)}
     if found is None or not any(name == PROPHET for name, _, _ in found.scores):
+        _imported_retention(counts, part, information)
         return part
     level = counts.settings.level
     rows, grid = _score_rows(found, level)
@@ -61,8 +63,30 @@ def predictor_part(counts: TopologyCounts, information: ByPair) -> Part:
     if known:
         part.estimates["retention"] = mean_of(known)
     _against_information(counts, part, information, prophet)
+    _imported_retention(counts, part, information)
     part.estimates["mi_vs_accuracy"] = _fano(grid)
     return part
+
+
+def _imported_retention(counts: TopologyCounts, part: Part, information: ByPair) -> None:
+    """Retention measured elsewhere, in the place of Prophet's: no documents are known behind it, so that it has no intervals."""
+    given = counts.evidence.retention
+    if not given:
+        return
+    declared = set(counts.evidence.pairs_of_interest)
+    kept = {pair: Estimate.undefined(f"{NO_DATA}: left empty in the imported table", unit="ratio") if value is None else
+            Estimate(value, None, None, "ratio", "document", 0, "imported", plug_in=value) for pair, value in given.items() if pair[0] != pair[1]}
+    rows: list[Row] = [{"predictor": IMPORTED, "source": a, "target": b, "value": one.value, "low": None, "high": None, "over_target_seed": None,
+                        "over_source_seed": None, "declared": int((a, b) in declared or (b, a) in declared), "status": status(one),
+                        "reason": one.reason or ""} for (a, b), one in kept.items()]
+    before = part.tables["retention"]
+    old = [{name: before[name][row] for name in RETENTION_COLUMNS} for row in range(len(before["source"]))]
+    part.tables["retention"] = columns([*old, *rows], RETENTION_COLUMNS)
+    part.facts["retention_imported"] = len(rows)
+    known = [one for one in kept.values() if one.value is not None]
+    if known:
+        part.estimates["retention"] = mean_of(known)
+    _against_information(counts, part, information, kept)
 
 
 def _documents(found: PredictorEvidence, target: str) -> ScoredDocuments:

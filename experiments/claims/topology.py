@@ -27,20 +27,29 @@ THREADS = 2
 
 
 def train_predictors(context: Context) -> dict[str, Any]:
-    """Train Prophet and its ablation on the calibration documents of each domain, and let them predict every test document."""
-    from experiments.predictor import families
+    """Train Prophet and its ablation on the calibration documents of each domain, and let them predict every test document.
 
-    if not context.experiment.topology.predictor:
-        return {"predictor": "not asked for: topology.predictor = false"}
+    Where the declaration names predictions or a retention table made elsewhere, these are read instead.
+    """
+    from experiments.predictor import declared, families
+
+    topology = context.experiment.topology
     directory = context.directory / "predictor"
     directory.mkdir(exist_ok=True)
+    told: dict[str, Any] = {}
+    if not topology.predictor and not topology.predictions and not topology.retention:
+        return {"predictor": "not asked for: topology.predictor = false"}
     sources = families.Sources.of(context.trace, _spec(context))
-    families.train_all(sources, _spec(context), directory, context.progress)
-    return {"sources": {domain: len(planes) for domain, planes in sources.by_domain.items()}, "missing": dict(sources.missing)}
+    if topology.predictions or topology.retention:
+        told = declared.bring_in(topology, sources, directory)
+    if topology.predictor and not topology.predictions:
+        families.train_all(sources, _spec(context), directory, context.progress)
+    return {"sources": {domain: len(planes) for domain, planes in sources.by_domain.items()}, "missing": dict(sources.missing), **told}
 
 
 BEFORE = (StageOf("sweep", knobs.run, ("sweep/sweep.json",), ("collect",)),
-          StageOf("predictor", train_predictors, ("predictor/*/*/predictions.parquet",), ("collect",), opens_test=True, feeds=True))
+          StageOf("predictor", train_predictors, ("predictor/*/*/predictions.parquet", "predictor/*.json"), ("collect",), opens_test=True,
+                  feeds=True))
 AFTER = (StageOf("confirm", knobs.confirm, ("sweep/confirmed.json",), ("sweep", "analyse")),)
 
 
@@ -53,7 +62,8 @@ def evidence(context: Context, trace: RoutingTrace) -> TopologyEvidence:
     domains = tuple(corpus.get("documents", {})) + tuple(corpus.get("empty_domains", ()))
     topics = context.topics if own else {}
     return TopologyEvidence(trace, settings(context, judged_only=not own), domains, _predicted(context) if own else None,
-                            tuple(context.experiment.topology.pairs), topics=topics, tell=context.tell)
+                            tuple(context.experiment.topology.pairs), topics=topics, tell=context.tell,
+                            retention=_retention(context) if own else {})
 
 
 def settings(context: Context, *, judged_only: bool = False) -> TopologySettings:
@@ -75,15 +85,26 @@ def _spec(context: Context) -> PredictorSpec:
 
 
 def _predicted(context: Context) -> PredictorEvidence | None:
-    from experiments.predictor import families
+    from experiments.predictor import declared, families
 
-    if not context.experiment.topology.predictor:
+    topology = context.experiment.topology
+    if not topology.predictor and not topology.predictions:
         return None
     sources: Sources = families.Sources.of(context.trace, _spec(context))
     directory = context.directory / "predictor"
+    if topology.predictions:
+        learnt = declared.predictions_of(topology, sources, directory)
+        files = declared.files_of(topology)
+        return families.evidence(sources, learnt, context.experiment.seed, home_only="" in files, origin=f"imported from {', '.join(files.values())}")
     learnt = families.train_all(sources, _spec(context), directory, context.progress)
     return families.evidence(sources, learnt, context.experiment.seed, learning=families.learning_curves(sources, directory),
                              origin="trained on the calibration documents of each domain")
+
+
+def _retention(context: Context) -> dict[tuple[str, str], float | None]:
+    from experiments.predictor import declared
+
+    return declared.retention_of(context.directory / "predictor") if context.experiment.topology.retention else {}
 
 
 def control_trace(kind: str) -> Path:

@@ -81,10 +81,11 @@ def train_all(sources: Sources, spec: PredictorSpec, directory: Path, progress: 
 
 
 def evidence(sources: Sources, learnt: Mapping[tuple[str, str], Predictions], seed: int, *, learning: Mapping[str, Sequence[Any]] | None = None,
-             origin: str = "") -> PredictorEvidence:
+             origin: str = "", home_only: bool = False) -> PredictorEvidence:
     """Counts of every predictor and baseline, by source, target, layer and group of the target's documents; torch is not needed.
 
-    learnt: (predictor, source domain) -> predictions, trained here or imported. Baselines are fitted on all documents of the source, those
+    learnt: (predictor, source domain) -> predictions, trained here or imported; home_only: they learnt from all domains, so that none is
+    foreign to them. Baselines are fitted on all documents of the source, those
     that Prophet held out for its curve included. Layers that have none before them are left out: they have no Markov table.
     """
     layers = _layers_guessed(sources.scored, learnt)
@@ -102,7 +103,7 @@ def evidence(sources: Sources, learnt: Mapping[tuple[str, str], Predictions], se
             elif any(guessed[name].first[index] is None for index in layers):
                 missing[name] = why_missing(name, sources.scored, layers)
             else:
-                wanted = domains if name in ACROSS else [domain for domain in domains if domain == source]
+                wanted = domains if name in ACROSS and not (home_only and name in LEARNT) else [domain for domain in domains if domain == source]
                 scores |= {(name, source, target): one for target, one in scores_of(guessed[name], targets, wanted, layers).items()}
     return PredictorEvidence(layers, scores, targets.n_documents, learning or {}, missing, origin)
 

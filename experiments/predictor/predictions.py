@@ -60,6 +60,25 @@ def save(path: Path, predictions: Predictions, planes: Planes, documents: Sequen
     write_bytes(path, buffer.getbuffer())
 
 
+def save_as_text(path: Path, predictions: Predictions, planes: Planes, documents: Sequence[DocumentRow]) -> None:
+    """The same rows as CSV, or as JSON lines where the name ends in .jsonl."""
+    import csv
+
+    text = io.StringIO()
+    names = {row.document: row.id for row in documents}
+    of_row = [names[int(number)] for number in np.repeat(planes.document, planes.lengths)]
+    table = csv.writer(text, lineterminator="\n")
+    if path.suffix == ".csv":
+        table.writerow(COLUMNS)
+    for layer, ids in zip(predictions.layers, predictions.sets):
+        for name, token, guessed in zip(of_row, planes.position.tolist(), () if ids is None else ids.T.tolist()):
+            if path.suffix == ".csv":
+                table.writerow((name, token, layer.key, " ".join(map(str, guessed))))
+            else:
+                text.write(json.dumps(dict(zip(COLUMNS, (name, token, layer.key, guessed)))) + "\n")
+    write_bytes(path, text.getvalue().encode())
+
+
 def _schema() -> pa.Schema:
     import pyarrow as pa
 

@@ -13,7 +13,7 @@ CHOICE_OF_TOKENS = frozenset({"source_tokens"})  # shows in the digest of the do
 
 
 class PredictorSpec(Frozen):
-    """A causal transformer over (token, layer) slots; 78,000 parameters at 4 layers of 16 experts.
+    """A causal transformer over (token, layer) slots; 78,000 parameters at 4 layers of 16 experts. docs/predictor.md: how these were chosen.
 
     context_tokens: a prediction depends on at most so many tokens before its own, over all blocks together.
     batch: tokens of a step. set_weight: of the choices after the first in the loss. held_out: share of the source's documents that the
@@ -26,7 +26,7 @@ class PredictorSpec(Frozen):
     blocks: Positive = 2
     context_tokens: Annotated[int, Field(ge=2)] = 16
     epochs: Positive = 12
-    batch: Positive = 512
+    batch: Positive = 256
     lr: Annotated[float, Field(gt=0)] = 1e-2
     set_weight: Annotated[float, Field(ge=0)] = 0.5
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1

@@ -30,6 +30,7 @@ from experiments.report.topology_columns import (
 )
 from experiments.report.topology_domains import transfer_of
 from hypotheses.topology_evidence import ABLATION, PROPHET
+from hypotheses.topology_predictor import IMPORTED
 
 MARGIN = 0.1  # bits that the predictor must gain over the best baseline
 WORDS = {PROPHET: "Prophet", ABLATION: "without cross-layer attention", "modal": "modal expert", "uniform": "uniform", "token_type":
@@ -146,7 +147,7 @@ def map_picture(view: View) -> Drawn:
 def points(view: View) -> list[RetentionPoint]:
     """Every ordered pair of domains with both numbers."""
     return [RetentionPoint(f"{row['source']} \u2192 {row['target']}", transfer_of(view, row["source"], row["target"]), estimate_of(row, unit="ratio"))
-            for row in view.rows("retention") if row["predictor"] == PROPHET]
+            for row in view.rows("retention") if row["predictor"] == _kept_by(view)]
 
 
 def retention_words(view: View) -> str:
@@ -176,12 +177,17 @@ def retention_picture(view: View) -> Drawn:
                    "domain pairs.")
 
 
+def _kept_by(view: View) -> str:
+    """Whose retention is held against information: the imported one where there is one."""
+    return IMPORTED if view.facts.get("retention_imported") else PROPHET
+
+
 def retention_table(view: View) -> Table:
     """Retention of every ordered pair, with the seed's two ratios."""
     rows: list[list[Cell]] = [
         [row["source"], row["target"], transfer_of(view, row["source"], row["target"]), estimate_of(row, unit="ratio"),
          row["over_target_seed"], row["over_source_seed"], "yes" if row["declared"] else "", row["reason"] or ""] for row in view.rows("retention")
-        if row["predictor"] == PROPHET]
+        if row["predictor"] == _kept_by(view)]
     return Table("mi_vs_retention", "Information and retention of all ordered pairs of domains",
                  [Column("source"), Column("target"), number_column("T, bits"), number_column("retention"), Column("seed/B", "number", 2),
                   Column("seed/A", "number", 2), Column("listed"), reason_column()], rows,
@@ -202,6 +208,8 @@ def blocks(view: View) -> list[Block]:
     """Everything of claim 3, in order."""
     facts: Mapping[str, Any] = view.facts.get("predictor") or {}
     out: list[Block] = [Paragraph(f"Predictor: {facts['origin']}.")] if facts.get("origin") else []
+    if view.facts.get("retention_imported"):
+        out.append(Paragraph("Retention was measured elsewhere and imported: no documents are known behind it, so that it has no intervals.", "note"))
     out += [Paragraph(f"Not run, {_words(str(name))}: {reason}.", "note") for name, reason in (facts.get("missing") or {}).items()]
     return [*out, bars_picture(view), predictors_table(view), gains_table(view), curve_picture(view), map_picture(view),
             Paragraph(accuracy_words(view), "note")]
