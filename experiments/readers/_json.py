@@ -17,7 +17,13 @@ DEPTH_LIMIT = 64
 HEAD = 4096
 SHORT = 80
 _OUTSIDE_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
+_KEYS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]|:')
+_NO_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|-?Infinity|NaN|\d{4000,}')
 T = TypeVar("T")
+
+
+class _RepeatedKey(ValueError):
+    pass
 
 
 def begins(path: Path, first: bytes) -> bool:
@@ -89,8 +95,10 @@ def parse(content: bytes, where: str, limit: int = LINE_LIMIT) -> Any:
         raise ReadError(f"{where}: byte {error.start}: not UTF-8; export it again") from error
     except RecursionError as error:
         raise ReadError(f"{where}: byte {_too_deep(content)}: nested deeper than {DEPTH_LIMIT}; no trace is so: export it again") from error
-    except ValueError as error:  # a key twice, a constant, a number of more digits than Python reads
-        raise ReadError(f"{where}: {error}; export it again") from error
+    except _RepeatedKey as error:
+        raise ReadError(f"{where}: byte {_of_repeated_key(content)}: {error}; export it again") from error
+    except ValueError as error:  # a constant, or a number of more digits than Python reads
+        raise ReadError(f"{where}: byte {_of_no_number(content)}: {error}; export it again") from error
 
 
 def field(record: Any, name: str, kind: type[T], where: str) -> T:
@@ -130,12 +138,37 @@ def _too_deep(content: bytes) -> int:
     return 0
 
 
+def _of_repeated_key(content: bytes) -> int:
+    """Byte of the first key that its object has already."""
+    opened: list[set[str]] = []
+    text, start = b"", 0
+    for found in _KEYS.finditer(content):
+        one = found[0]
+        if one in b"[{":
+            opened.append(set())
+        elif one in b"]}":
+            opened.pop()
+        elif one != b":":
+            text, start = one, found.start()
+        else:
+            key = json.loads(text)
+            if key in opened[-1]:
+                return start
+            opened[-1].add(key)
+    return 0
+
+
+def _of_no_number(content: bytes) -> int:
+    """Byte of the first NaN, infinity or number of very many digits that stands outside of text."""
+    return next((found.start() for found in _NO_NUMBER.finditer(content) if not found[0].startswith(b'"')), 0)
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {twice[:SHORT]!r} occurs twice in one object")
+        raise _RepeatedKey(f"key {twice[:SHORT]!r} occurs twice in one object")
     return found
 
 
