@@ -52,7 +52,12 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
     if options.mapping is None:
         raise ReadError(f"{path}: a plain table; say what its columns mean with --mapping FILE.toml")
     mapping = _with(load(options.mapping), options)
-    dense = _dense(path, mapping, load_table(path, mapping))
+    return trace_of(path, mapping, load_table(path, mapping), options.domain)
+
+
+def trace_of(path: Path, mapping: TableMapping, table: Table, domain: str | None = None) -> DocumentTrace:
+    """The rows of a table as documents; `domain` goes before what the table says. Raises ReadError."""
+    dense = _dense(path, mapping, table)
     top_k = dense.ids.shape[2]
     for name, asked, found in (("top_k", mapping.top_k, top_k), ("layers", mapping.layers, dense.depths)):
         if asked not in (None, found):
@@ -72,8 +77,8 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
                      details={"mapping": mapping.path.name, "form": mapping.form, "absent": [*absent, "entropy_nats"]})
     noted = () if "position" in mapping.columns else (Remark("positions_counted", "the table has no positions; rows of a document were counted "
                                                              "in the order of the file", len(dense.ids)),)
-    domain = mapping.domain or path.stem
-    return DocumentTrace(meta, document_rows(dense.names, [options.domain or one or domain for one in dense.domains]), dense.lengths,
+    other = mapping.domain or path.stem
+    return DocumentTrace(meta, document_rows(dense.names, [domain or one or other for one in dense.domains]), dense.lengths,
                          lambda first, last: _rows(dense, first, last, mapping.n_experts or 0), noted)
 
 

@@ -284,6 +284,18 @@ def moe_infinity(folder: Path, counts: Any = None) -> Path:
     return path
 
 
+def moe_atlas(folder: Path, name: str = "prompt", **changes: Any) -> Path:
+    """Two tokens, layers 1 and 3, top-2 of 4; choices in no order."""
+    choices = {(0, 1): [(2, 0.25), (0, 0.75)], (0, 3): [(1, 0.5), (3, 0.25)], (1, 1): [(3, 0.5), (2, 0.5)], (1, 3): [(0, 0.625), (1, 0.125)]}
+    activations = [{"layer": layer, "token_idx": token, "expert_idx": expert, "gate_weight": weight, "output_norm": 1.5}
+                   for (token, layer), pairs in choices.items() for expert, weight in pairs]
+    content = {"model_id": "tiny", "num_layers": 4, "num_experts": 4, "top_k": 2, "token_ids": [8, 9], "token_strs": ["a", "\u00e9"],
+               "activations": activations, "domain": "law"}
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(content | changes))
+    return path
+
+
 def torch_pickle(path: Path) -> Path:
     """What begins as torch's own files do; it is never unpickled."""
     with zipfile.ZipFile(path, "w") as archive:
@@ -305,7 +317,7 @@ EXAMPLES: dict[str, tuple[str, Callable[[Path], Path]]] = {  # name -> format, w
     "olmoe_counts": ("olmoe-counts", olmoe_counts), "olmoe_jsonl": ("olmoe-jsonl", olmoe_jsonl),
     "esft_text": ("esft-text", esft_text), "megatron": ("megatron", megatron), "tensorrt": ("tensorrt", tensorrt),
     "flame_moe": ("flame-moe", flame_moe), "moe_lrc": ("moe-lrc", moe_lrc),
-    "moe_infinity": ("moe-infinity", moe_infinity),
+    "moe_infinity": ("moe-infinity", moe_infinity), "moe_atlas": ("moe-atlas", moe_atlas),
 }
 OPTIONS: dict[str, dict[str, Any]] = {"gptoss_json": {"n_experts": 4}, "gptoss_npz": {"n_experts": 4},
                                       "olmoe_jsonl": {"n_experts": 4, "model": "tiny"}, "esft_text": {"n_experts": 8, "top_k": 3},
