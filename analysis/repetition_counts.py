@@ -79,3 +79,17 @@ def _shuffled(ids_KT: NDArray[Any], starts: Int, n_experts: int, group: Int) -> 
     out = np.zeros(int(group.max(initial=-1)) + 1)
     np.add.at(out, group, np.divide(meet, length, out=np.zeros(len(length)), where=length > 1))
     return out
+
+
+def repeats_by_type(first_T: NDArray[Any], types_T: NDArray[Any], starts: Int, n_experts: int, group: Int, *,
+                    same: bool) -> tuple[Int, Int, Int, Int]:
+    """Repeats of the first choice over neighbouring tokens of one token type (same), or of two.
+
+    types_T: token ids. Gives repeats [G], sources and targets [G, E], pairs [G]: the arguments of lag_overlap_kappa.
+    """
+    document = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    rows = np.flatnonzero((document[1:] == document[:-1]) & ((types_T[1:] == types_T[:-1]) == same))
+    of, n_groups = np.asarray(group, np.int64)[document[rows]], int(group.max(initial=-1)) + 1
+    earlier, later = (first_T[at].astype(np.int64) for at in (rows, rows + 1))
+    sources, targets = (np.bincount(of * n_experts + ids, minlength=n_groups * n_experts).reshape(n_groups, n_experts) for ids in (earlier, later))
+    return np.bincount(of[earlier == later], minlength=n_groups), sources, targets, np.bincount(of, minlength=n_groups)

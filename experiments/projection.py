@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ FAMILIES = {"freq": "frequency", "entropy": "entropy", "confidence": "entropy", 
             "mi": "information", "u": "information", "transfer": "cross_domain", "type": "cross_domain", "jsd": "cross_domain",
             "cross": "cross_domain", "coact": "clusters", "phi": "clusters", "predictor": "predictor", "top1": "predictor", "recall": "predictor",
             "accuracy": "predictor", "ablation": "predictor", "random": "predictor", "retention": "predictor", "lag": "temporal",
-            "transition": "temporal"}
+            "transition": "temporal", "repetition": "temporal", "association": "domains"}
 JUDGED_FIRST = "criteria/met"
 
 
@@ -41,6 +41,16 @@ def metrics_of(finding: Finding, evaluation: Evaluation) -> list[tuple[str, floa
     for name, layers in evaluation.by_layer.items():
         rows += [(f"layer/{name}", estimate.value, layer) for layer, estimate in enumerate(layers)]
     return rows
+
+
+def described(description: Evaluation, taken: Set[str]) -> list[tuple[str, float | None, int]]:
+    """What an atlas adds to the metrics: its means with intervals and its layers, less what is there under that name."""
+    rows: list[tuple[str, float | None, int]] = []
+    for name, estimate in description.estimates.items():
+        rows += _with_interval(f"atlas/{name}", estimate)
+    for name, layers in description.by_layer.items():
+        rows += [(f"layer/{name}", estimate.value, layer) for layer, estimate in enumerate(layers)]
+    return [row for row in rows if row[0] not in taken]
 
 
 def _with_interval(name: str, estimate: Estimate) -> list[tuple[str, float | None, int]]:

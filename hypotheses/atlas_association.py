@@ -12,7 +12,7 @@ import numpy as np
 from analysis.domain_labels import domain_estimates, domain_groups
 from analysis.estimate import Estimate
 from analysis.gates import NO_DATA, few_per_domain, gated
-from analysis.left_out import leave_out, stack
+from analysis.left_out import LeftOut, leave_out, stack
 from analysis.metrics.association import AssociationTest, association_null, association_strength, association_tests, standardised
 from analysis.metrics.specialization import mi_E_D, mi_E_D_share
 from analysis.multiplicity import benjamini_hochberg
@@ -51,7 +51,20 @@ def information_part(counts: AtlasCounts) -> Part:
         together = stack([leave_out(domain_groups(counts.documents, layer=layer), function) for layer in layers])
         mean = together.mean([list(layers)]).estimates(name, level=counts.settings.level)[0]
         part.estimates[name] = mean if mean.value is None else counts.honest(gated(mean, few_per_domain(counts.documents.per_domain)))
+        part.estimates[f"{name}_late_minus_early"] = _late_minus_early(counts, together, name, unit)
     return part
+
+
+def _late_minus_early(counts: AtlasCounts, together: LeftOut, name: str, unit: str) -> Estimate:
+    """Mean of the deeper half of the layers less that of the other half, over the same documents; the middle one of an odd number is in neither."""
+    n = len(counts.layers)
+    if n < 2:
+        return Estimate.undefined(f"{NO_DATA}: one MoE layer", unit=unit, n_units=counts.n_documents)
+    halves = together.mean([list(range(n // 2)), list(range(n - n // 2, n))])
+    difference = LeftOut(halves.plug_in[..., 1:] - halves.plug_in[..., :1], halves.left_out[..., 1:] - halves.left_out[..., :1], halves.n_documents,
+                         halves.stratum)
+    found: Estimate = difference.estimates(name, level=counts.settings.level)[0]
+    return found if found.value is None else counts.honest(gated(found, few_per_domain(counts.documents.per_domain)))
 
 
 def omnibus_test(counts: AtlasCounts) -> Estimate:

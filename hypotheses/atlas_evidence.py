@@ -121,15 +121,23 @@ class AtlasCounts:
         return f"{UNTESTABLE}: {ONE_EACH}" if per_domain and max(per_domain) == 1 and len(per_domain) > 1 else None
 
     def honest(self, estimate: Estimate) -> Estimate:
-        """The estimate as it may be said: a number of counts without documents has no interval, and why is its gate."""
-        if not self.untestable or estimate.value is None:
-            return estimate
-        value = estimate.plug_in if estimate.plug_in is not None else estimate.value
-        return replace(estimate, value=value, low=None, high=None, se=None, p=None, method="plug-in", gate=self.untestable, n_units=self.n_documents)
+        """An estimate on domains as it may be said: where nothing is testable it is a point without an interval, and why is its gate."""
+        return _point(estimate, self.untestable, self.n_documents)
+
+    def pointed(self, estimate: Estimate) -> Estimate:
+        """Any other estimate: of counts without documents a point, whose gate says so."""
+        return _point(estimate, self.untestable if self.counts_only else None, self.n_documents)
 
     def honestly(self, estimates: Sequence[Estimate]) -> tuple[Estimate, ...]:
         """`honest` of each."""
         return tuple(self.honest(one) for one in estimates)
+
+
+def _point(estimate: Estimate, why: str | None, n_documents: int) -> Estimate:
+    if not why or estimate.value is None:
+        return estimate
+    value = estimate.plug_in if estimate.plug_in is not None else estimate.value
+    return replace(estimate, value=value, low=None, high=None, se=None, p=None, method="plug-in", gate=why, n_units=n_documents)
 
 
 def loads_of_counts(trace: CountsTrace) -> Loads:

@@ -9,6 +9,7 @@ import numpy as np
 
 from analysis.domain_labels import DomainDocuments, domain_estimates
 from analysis.estimate import Estimate
+from analysis.loads import Loads
 from analysis.metrics.specialization import affinity, freq_matrix, specialisation_seed
 from hypotheses.topology_domains import ONE_DOMAIN
 from hypotheses.topology_evidence import TopologyCounts
@@ -31,18 +32,19 @@ def specialisation_part(counts: TopologyCounts) -> Part:
         part.by_layer["mi_E_D"] = tuple(domain_estimates("mi_E_D", documents, layer, level=level).item() for layer in range(len(counts.layers)))
         part.estimates["mi_E_D"] = mean_of(part.by_layer["mi_E_D"])
     for layer in range(len(counts.layers)):
-        cell_rows += _usage(counts, layer)
+        cell_rows += usage_of(counts.loads, layer)
         expert_rows += _experts(counts, documents, layer)
     part.tables["domain_specialization"] = columns(cell_rows, DOMAIN_COLUMNS)
     part.tables["expert_specialization"] = columns(expert_rows, EXPERT_COLUMNS)
     return part
 
 
-def _usage(counts: TopologyCounts, layer: int) -> list[Row]:
-    table = counts.loads.by_domain(layer)
+def usage_of(loads: Loads, layer: int) -> list[Row]:
+    """P(e|d) and affinity of every expert and domain of a layer, domains of equal weight."""
+    table = loads.by_domain(layer)
     share, ratio = freq_matrix(table), affinity(table)
     return [{"layer": layer, "expert": e, "domain": name, "p_e_given_d": float(share[d, e]), "affinity": float(ratio[e, d])}
-            for e in range(table.shape[1]) for d, name in enumerate(counts.domains)]
+            for e in range(table.shape[1]) for d, name in enumerate(loads.domains)]
 
 
 def _experts(counts: TopologyCounts, documents: DomainDocuments, layer: int) -> list[Row]:

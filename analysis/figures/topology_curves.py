@@ -33,7 +33,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Curve:
-    """A panel of lines over the same whole numbers `at`; bound: the declared threshold, a red line. log: `at` on a logarithmic axis."""
+    """A panel of lines over the same whole numbers `at`; bound: the declared threshold, a red line. log: `at` on a logarithmic axis.
+
+    zero: whether 0 is on the panel, as a grey line.
+    """
 
     x: str
     y: str
@@ -41,6 +44,7 @@ class Curve:
     lines: Sequence[Line] = field(default_factory=list)
     bound: float | None = None
     log: bool = False
+    zero: bool = True
 
 
 def line(axes: Axes, at: Floats, drawn: Line, colour: str, marker: str) -> list[Artist]:
@@ -85,7 +89,8 @@ def curves(axes: Axes, panel: Curve) -> list[Artist]:
     if panel.bound is not None:
         axes.axhline(panel.bound, color=VERMILION, linewidth=1.1, linestyle=(0, (5, 2)), zorder=2)
         entries.append(Line2D([], [], color=VERMILION, linestyle=(0, (5, 2)), linewidth=1.1, label=f"declared bound: {panel.bound:g}"))
-    axes.axhline(0.0, color=GREY, linewidth=0.7, zorder=1)
+    if panel.zero:
+        axes.axhline(0.0, color=GREY, linewidth=0.7, zorder=1)
     for i, one in enumerate(lines):
         aside = i - (len(lines) - 1) / 2
         moved = at * 1.02**aside if panel.log else at + 0.09 * _gap(at) * aside

@@ -17,12 +17,12 @@ PLANTED = {"positive": "one topology for all domains: experts of adjacent layers
            "misleading": "in every domain layers are coupled as strongly, but through other transitions: information inside says nothing of transfer"}
 
 
-def controls_panel(view: View) -> Section | None:
-    """A row per control, and one per control and criterion with its estimate; None without controls."""
+def controls_panel(view: View, planted: Mapping[str, str] = PLANTED) -> Section | None:
+    """A row per control, and one per control and criterion with its estimate; None without controls. planted: what each control is."""
     controls = {name: one for name, one in view.content.finding.controls.items() if isinstance(one, Mapping)}
     if not controls:
         return None
-    whole: list[list[Cell]] = [[name, PLANTED.get(name, ""), str(one.get("status", "")), str(one.get("reason", ""))]
+    whole: list[list[Cell]] = [[name, planted.get(name, ""), str(one.get("status", "")), str(one.get("reason", ""))]
                                for name, one in controls.items()]
     table = Table("controls", "Planted controls", [Column("control"), Column("planted"), Column("status"), Column("what decided")], whole,
                   "A control passes when every criterion that is asked of it comes out as it must. What the run itself leaves undefined or below its "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import evaluation_files, projection
+from experiments.stages import describe
 from experiments.stages.context import Context
 from hypotheses.findings import findings_from_json
 from hypotheses.wording import sentence
@@ -20,7 +21,7 @@ STAGE_PATIENCE_S, ASKED_PATIENCE_S = 0.4, 20.0  # a silent server is waited for:
 ARTIFACTS = (("report", "report"), ("figures", "figures"), ("findings.json", ""), ("routing_stats.csv", "tables"), ("protocol.json", ""),
              ("declaration.json", ""), ("sweep/sweep.json", "sweep"), ("fastpath/effect.json", "fastpath"),
              ("fastpath/lookup_table.npz", "fastpath"), ("corpus/manifest.json", "corpus"), ("controls/controls.json", "controls"),
-             ("mi_clustering_results", "mi_clustering_results"))
+             ("mi_clustering_results", "mi_clustering_results"), ("atlas", "atlas"))
 
 
 def publish(context: Context, run: Run, *, final: bool = False, patience_s: float = STAGE_PATIENCE_S) -> list[PublishReport]:
@@ -49,15 +50,17 @@ def project(context: Context, run: Run, name: str, *, final: bool) -> Projection
     finding = next(one for one in findings_from_json(findings.read_text(encoding="utf-8")) if one.hypothesis == name)
     evaluation = evaluation_files.load(context.directory / "analysis" / name)
     metrics = projection.metrics_of(finding, evaluation) + projection.sweep_metrics(context.read_json("sweep/sweep.json")) + _speed(context)
+    if (context.directory / describe.DIRECTORY / "evaluation.json").exists():
+        metrics += projection.described(evaluation_files.load(context.directory / describe.DIRECTORY), {one for one, _, _ in metrics})
     collected = run.state.stages["collect"].remarks
     tags |= {"verdict": finding.verdict or "none", "limiting": finding.limiting, "trace.digest": collected["digest"],
              "checkpoint": str(run.state.stages["model"].remarks["model"]),
              "seed_verdict": finding.seed_verdict.get("supported"), "registration": finding.registration.get("note")}
-    ended = run.state.ended if final else None
+    ended, own = run.state.ended if final else None, f"hypotheses/{name}"  # its own pages, where a run has several hypotheses
     return projection.judged(experiment, finding, base, projection.Judged(
         params=projection.params_of(experiment, evaluation.facts), metrics=metrics,
         tags=tags, note=projection.note(finding, sentence(finding), "report/report.html"), datasets=_datasets(run),
-        artifacts=[(path, folder) for relative, folder in ARTIFACTS if (path := Path(context.directory / relative)).exists()],
+        artifacts=[(path, folder) for relative, folder in (*ARTIFACTS, (own, own)) if (path := Path(context.directory / relative)).exists()],
         ended=ended))
 
 

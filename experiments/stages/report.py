@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.trace import CountsTrace
 from experiments import evaluation_files
 from experiments.sources.events import SHARD_COUNTS
+from experiments.stages import describe
 from experiments.stages.context import Context
 from hypotheses.findings import findings_from_json
 
@@ -23,14 +24,23 @@ def run(context: Context) -> dict[str, Any]:
 def write_report(context: Context) -> Path:
     """Figures, tables and pages of the run's findings; returns the path of report.html, which joins them where there are several."""
     from experiments.report.joint import Joint, write_joint
-    from experiments.report.writer import write
+    from experiments.report.writer import write, write_files
 
     contents = contents_of(context)
     if len(contents) == 1 and not context.experiment.atlas.describe:
         return write(context.directory, contents[0])
     for content in contents:
         write(context.directory / "hypotheses" / content.finding.hypothesis, content)
-    return write_joint(context.directory, Joint(context.experiment.title, contents))
+    description = context.directory / describe.DIRECTORY
+    if not context.experiment.atlas.describe:
+        return write_joint(context.directory, Joint(context.experiment.title, contents))
+    from experiments.report import atlas_folder, atlas_sections
+
+    view = atlas_sections.view_of(contents[0], evaluation_files.load(description))
+    sections = atlas_sections.sections(view, [content.finding for content in contents])
+    path = write_joint(context.directory, Joint(context.experiment.title, contents, sections))
+    write_files(context.directory, atlas_folder.folder(view, sections, context.directory / "figures"))
+    return path
 
 
 def contents_of(context: Context) -> list[ReportContent]:
