@@ -21,7 +21,7 @@ from analysis.trace import RoutingTrace
 from analysis.uniform_null import UniformNull, uniform_nulls
 
 N_REPLICATES, NULL_DRAWS = 999, 199
-UNIFORM_NULL_UP_TO = 5_000_000  # selections beyond which uniform routing has no spread left that a page could show
+UNIFORM_NULL_UP_TO = 10**9  # selections beyond which uniform routing has no spread left that a page could show
 
 
 def usage_rows(_: RoutingTrace, loads: Loads, plan: SurveyPlan) -> Iterator[Row]:

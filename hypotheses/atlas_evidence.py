@@ -184,7 +184,7 @@ def caveats(counts: AtlasCounts) -> list[str]:
         out.append(f"one domain ({counts.domains[0]}): nothing can be said across domains")
     single = sum(layer.top_k == 1 for layer in counts.layers)
     if single:
-        out.append(f"k = 1 in {single} of {len(counts.layers)} layers: there is no second choice")
+        out.append(f"one choice a token (k = 1) in {single} of {len(counts.layers)} layers: there is no second choice")
     unused = sum(layer.n_experts - active(counts.loads.selected[number].sum(axis=0)) for number, layer in enumerate(counts.layers))
     if unused:
         out.append(f"{unused} experts without a selection: kept in E, left out of what is said of single experts")

@@ -25,8 +25,9 @@ PICTURES = ("comparative_layer_statistics", "expert_selection_traces", "expert_t
 TABLES = {"usage": "Every usage statistic", "association": "Association of expert and domain", "experts": "Every expert and its class",
           "domain_specialization": "Use and affinity by domain", "domain_entropy": "Entropy by domain",
           "repetition": "Repetition by layer and domain",
-          "sequence": "Transitions", "top_experts": "Five most used experts", "components": "Selections by component"}
-DRAWN_UP_TO = 5_000_000  # selections for which the range of one expert under uniform routing is computed
+          "sequence": "Transitions", "autocorrelation": "Agreement and information at a lag",
+          "top_experts": "Five most used experts", "components": "Selections by component"}
+DRAWN_UP_TO = 10**9  # selections for which the range of one expert under uniform routing is computed
 
 
 def folder(view: View, sections: Sequence[Section], figures: Path) -> dict[str, bytes]:

@@ -149,5 +149,6 @@ def blocks(view: View) -> list[Block]:
         return [Paragraph(f"Nothing can be said along documents: {reason}.", "warning")]
     return [Paragraph("Does a token's expert tell of the next token's? Chance is not 1/E: experts that are used more repeat more without any order, "
                       "and documents that use few experts repeat them in any order."),
-            repetition_picture(view), *repetition_tables(view), persistence_table(view), by_type_table(view), lag_picture(view), lag_table(view),
+            repetition_picture(view), *repetition_tables(view), persistence_table(view), by_type_table(view), lag_picture(view),
+            lag_table(view, "atlas/tables/autocorrelation.csv"),
             transition_picture(view), chain_picture(view), timeline_picture(view), traces_picture(view)]

@@ -15,8 +15,8 @@ from experiments.report.topology_columns import Drawn, View, bare, estimate_of, 
 COMPARED = (("usage_entropy_bits", "Entropy of the loads", "bits"), ("usage_cv", "Coefficient of variation", "std / mean"),
             ("usage_active", "Experts in use", "experts"), ("usage_gini", "Gini coefficient", "0 even, 1 one expert"),
             ("usage_skewness", "Skewness of the loads", "skewness"), ("usage_max_violation", "Busiest expert over even load", "ratio - 1"))
-COUNTS_SCALE = ("usage_active", "usage_mean", "usage_std", "usage_median", "usage_min", "usage_max", "usage_q25", "usage_q75", "usage_iqr",
-                "usage_skewness", "usage_kurtosis")
+SHAPES = ("usage_skewness", "usage_kurtosis")
+COUNTS_SCALE = ("usage_active", "usage_mean", "usage_std", "usage_median", "usage_min", "usage_max", "usage_q25", "usage_q75", "usage_iqr", *SHAPES)
 
 
 def overview_blocks(view: View) -> list[Block]:
@@ -96,8 +96,9 @@ def moments_table(view: View) -> Table:
         mine = [row for row in view.rows("usage") if row["layer"] == number]
         cells: list[Cell] = [names[number]]
         rows.append(cells + [_of(picked(mine, "statistic", name), "seed") for name in COUNTS_SCALE])
+    digits = 2 if max((row["value"] or 0.0 for row in view.rows("usage") if row["statistic"] == "usage_mean"), default=0.0) < 100 else 0
     return Table("usage_moments", "Seed 001's further statistics, plug-in (std with ddof 0, population skewness, excess kurtosis, linear quartiles)",
-                 [Column("layer"), *(Column(name.removeprefix("usage_"), "number", 2) for name in COUNTS_SCALE)], rows,
+                 [Column("layer"), *(Column(name.removeprefix("usage_"), "number", 2 if name in SHAPES else digits) for name in COUNTS_SCALE)], rows,
                  "On the scale of counts these grow with the number of documents; their intervals and uniform nulls are in "
                  "atlas/comprehensive_expert_statistics.json.")
 

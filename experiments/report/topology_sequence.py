@@ -71,12 +71,12 @@ def chain_picture(view: View) -> Drawn:
                    f"The strongest transitions between different experts, {view.shown_words}.", "Experts on a ring with arrows.")
 
 
-def lag_table(view: View) -> Table:
+def lag_table(view: View, whole: str = "temporal/autocorrelation.csv") -> Table:
     """Every layer and lag, with the null of shuffled documents and the seed's correlation of ids."""
     rows = view.rows("autocorrelation")
     shown = [[row["layer"], row["lag"], estimate_of(row, "kappa"), row["shuffled_kappa"], estimate_of(row, "mi", "mi_low", "mi_high"),
               row["shuffled_mi"], row["pearson_ids_seed"], row["n_pairs"], row["reason"] or ""] for row in rows]
-    words = f" ({COMPACT_ROWS} of {len(shown)} rows; all in temporal/autocorrelation.csv)" if len(shown) > COMPACT_ROWS else ""
+    words = f" ({COMPACT_ROWS} of {len(shown)} rows; all in {whole})" if len(shown) > COMPACT_ROWS else ""
     return Table("autocorrelation_layers", f"Agreement and information along a document, by layer and lag{words}",
                  [Column("layer", "number"), Column("lag", "number"), number_column("kappa [95% interval]"),
                   Column("shuffled", "number"), number_column("MI, bits [95% interval]"), Column("shuffled", "number"),

@@ -21,7 +21,8 @@ KEYS = {"layer_id", "mean", "std", "coefficient_of_variation", "median", "min_us
 def single_layer(loads, depth=1):
     """One document of top-1 tokens that give these loads."""
     ids = np.repeat(np.arange(len(loads)), loads).astype(np.uint8)[:, None]
-    meta = TraceMeta("seed 001", "0", (LayerMeta(f"block.{depth}", depth, "decoder", len(loads), 1),), "softmax", "absent", "absent", "absent", 0, "tests")
+    layer = LayerMeta(f"block.{depth}", depth, "decoder", len(loads), 1)
+    meta = TraceMeta("seed 001", "0", (layer,), "softmax", "absent", "absent", "absent", 0, "tests")
     rows = np.arange(len(ids), dtype=np.int32)
     return MemoryTrace(meta, [DocumentRow(0, "d", "all", "test")], [TraceBatch(np.zeros(len(ids), np.int32), rows, None, (ids,))])
 
