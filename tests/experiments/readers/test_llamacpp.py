@@ -56,6 +56,20 @@ def test_the_counts_that_the_notebook_prints(tmp_path: Path) -> None:
     assert {key: 3 * n for key, n in ours.items()} == dict(tally)
 
 
+def test_the_numbers_that_seed_002_prints_of_a_domain(tmp_path: Path) -> None:
+    """100 files, 24 layers, top-4 of 32, a PROMPT pass in the first: 29,088 activations with three components, 6,060 / 5 in each layer."""
+    rng = np.random.default_rng(0)
+    for number in range(100):
+        phases = ["PROMPT", "GENERATE"] if number == 0 else ["GENERATE"]
+        entries = [made.entry(layer, component, ids if phase == "GENERATE" else [*ids, *ids], phase) for phase in phases for layer in range(24)
+                   for ids in [rng.permutation(32)[:4].tolist()] for component in ("gate", "up", "down")]
+        made.token_file(tmp_path / "domain-1-code" / "traces", number, entries)
+    trace, batch, remarks = rows_of(tmp_path, ReadOptions(n_experts=32))
+    assert [(row.domain, len(batch)) for row in trace.documents] == [("domain-1-code", 101)]
+    assert sum(ids.size for ids in batch.ids) + 4 * remarks["components_collapsed"].count == 29_088
+    assert [3 * ids.size for ids in batch.ids] == [1_212] * 24
+
+
 @pytest.mark.parametrize("below", ["domain-1-code", "domain-1-code/traces"])
 def test_one_domain_alone(below: str, tmp_path: Path) -> None:
     trace, batch, _ = rows_of(made.llamacpp(tmp_path) / below)
