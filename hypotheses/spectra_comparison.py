@@ -68,7 +68,8 @@ def _row(evidence: SpectraEvidence, pairs: Sequence[Pair], row: TableRow, change
     undefined = Estimate.undefined("no training seed that both arms have")
     first = checkpoint_change(pairs[0], row.metric, gate=gate, level=level)[-1] if pairs else undefined
     arms = [_over_seeds([pair.baseline for pair in pairs], row.metric, level), _over_seeds([pair.treatment for pair in pairs], row.metric, level)]
-    optimised = [any(row.metric in run.optimised for run in evidence.arms.get(name, ())) for name in (evidence.baseline, evidence.treatment)]
+    optimised = [any(is_optimised(row.metric, run.optimised) for run in evidence.arms.get(name, ())) for name in (evidence.baseline,
+                                                                                                                  evidence.treatment)]
     out: dict[str, Any] = {"metric": row.metric, "label": row.label, "better": row.better, "unit": change.unit or arms[0].unit}
     for name, one in zip(("baseline", "treatment"), arms, strict=True):
         out |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
@@ -77,6 +78,11 @@ def _row(evidence: SpectraEvidence, pairs: Sequence[Pair], row: TableRow, change
             "checkpoint_high": first.high, "checkpoint_reason": first.reason or first.gate or "", "optimised_by_baseline": int(optimised[0]),
             "optimised_by_treatment": int(optimised[1]), "expected_baseline": row.expected[0], "expected_treatment": row.expected[1]}
     return {name: out[name] for name in COLUMNS}
+
+
+def is_optimised(metric: str, optimised: frozenset[str]) -> bool:
+    """Whether a loss of the arm optimises the metric directly; statistics of loads are named with or without `usage_`."""
+    return metric in optimised or metric.removeprefix("usage_").removesuffix("_bits") in {one.removesuffix("_bits") for one in optimised}
 
 
 def _over_seeds(runs: Sequence[DrawsOf], name: str, level: float) -> Estimate:
@@ -100,5 +106,5 @@ def run_rows(arm: str, seed: int, draws: DrawsOf, optimised: frozenset[str], lev
         found = one.estimates(level)
         for place, estimate in enumerate(found):
             rows.append({"arm": arm, "seed": seed, "layer": -1 if place == len(found) - 1 else place, "metric": name, **cells(estimate),
-                         "optimised": int(name in optimised)})
+                         "optimised": int(is_optimised(name, optimised))})
     return rows

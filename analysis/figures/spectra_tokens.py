@@ -66,7 +66,7 @@ def token_clustering(clouds: Sequence[TokenCloud], method: str = "t-SNE") -> Fig
     """One panel per arm: tokens by `method`, colour the expert that is their first choice, marker their domain."""
     columns = min(max(len(clouds), 1), 3)
     rows = max(1, -(-len(clouds) // columns))
-    figure = canvas(0.9 + 2.9 * rows if columns > 1 else 5.4)
+    figure = canvas(1.3 + 2.9 * rows if columns > 1 else 5.6)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for place, (axes, cloud) in enumerate(zip(panels, clouds, strict=False)):
         cloud_panel(axes, cloud)
@@ -75,7 +75,7 @@ def token_clustering(clouds: Sequence[TokenCloud], method: str = "t-SNE") -> Fig
         axes.set_axis_off()
     shown = [cloud for cloud in clouds if len(cloud.points)]
     if shown:
-        figure.legend(handles=_entries(shown), loc="outside lower left", ncols=9, fontsize=6.0, handletextpad=0.2, columnspacing=0.8)
+        figure.legend(handles=_entries(shown), loc="outside upper left", ncols=9, fontsize=6.0, handletextpad=0.2, columnspacing=0.8)
         tokens = ", ".join(f"{cloud.name}: {len(cloud.points):,} tokens" for cloud in shown)
         note(figure, f"{method} of router inputs; {tokens}. Colour: expert of first choice; marker: domain. Distances between clusters, their "
                      "sizes and their number are no evidence.")

@@ -3,11 +3,13 @@
 A module has `evidence(context, trace)`, what the hypothesis' evaluate() takes; `plant(context)`, which stores the control traces and
 returns what was planted; `BEFORE` and `AFTER`, its own stages before the analysis and after it. `control_trace` says where a control lies.
 `NEEDS`, where a module has it, names the columns without which a trace that was recorded elsewhere cannot be judged.
+A claim whose controls are more than one stored trace has `control_evidence(context, kind)` beside it.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -36,6 +38,12 @@ class Claim(Protocol):
 def takes_counts(claim: Claim) -> bool:
     """Whether counts without tokens are evidence for it; of such traces others refuse."""
     return bool(getattr(claim, "COUNTS", False))
+
+
+def control_evidence(claim: Claim) -> Callable[[Context, str], Any] | None:
+    """A claim's own control_evidence(context, kind), where a control is more than one stored trace; None where it has none."""
+    found: Callable[[Context, str], Any] | None = getattr(claim, "control_evidence", None)
+    return found
 
 
 def of(name: str) -> Claim:

@@ -96,10 +96,10 @@ def claim_section(view: View, claim: Claim, blocks: Sequence[Block]) -> Section:
     return Section(f"claim-{claim.number}", f"{claim.number}. {claim.title}", [*own, *blocks])
 
 
-def overview_table(view: View) -> Table:
-    """The four claims in four rows."""
+def overview_table(view: View, claims: Sequence[Claim] = CLAIMS) -> Table:
+    """The seed's claims, a row each."""
     rows: list[list[Cell]] = []
-    for claim in CLAIMS:
+    for claim in claims:
         judged = judged_of(view, claim)
         open_ones = [_short(one) for one in judged if one.outcome != "supported"]
         rows.append([claim.number, claim.title, WORDS[outcome_of(judged)] if judged else "Not judged", ", ".join(open_ones) or "none"])

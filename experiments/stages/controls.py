@@ -22,10 +22,15 @@ def run(context: Context) -> dict[str, Any]:
             (context.directory / "controls" / kind).mkdir(exist_ok=True)
         planted = claim.plant(context)
         for kind in hypotheses.find(name).controls:
-            trace = stored_routing(context.directory / claim.control_trace(kind))
             with context.progress.stage(f"control {kind}", unit="parts") as context.task:
-                evaluation = hypotheses.evaluator(name)(claim.evidence(context, trace))
+                evaluation = hypotheses.evaluator(name)(_evidence(claim, context, kind))
             evaluation_files.save(evaluation, context.directory / "controls" / kind / name)
         remarks[name] = plain({**planted, "expected": {kind: expected_words(hypotheses.find(name), kind) for kind in hypotheses.find(name).controls}})
     write_json(context.directory / "controls" / "controls.json", remarks)
     return {name: {"planted": one.get("planted"), "unreachable": one.get("unreachable")} for name, one in remarks.items()}
+
+
+def _evidence(claim: claims.Claim, context: Context, kind: str) -> Any:
+    """What a control is judged from: its stored trace, or, for a claim of several traces, what the claim makes of them."""
+    of_several = claims.control_evidence(claim)
+    return claim.evidence(context, stored_routing(context.directory / claim.control_trace(kind))) if of_several is None else of_several(context, kind)

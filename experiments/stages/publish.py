@@ -21,7 +21,7 @@ STAGE_PATIENCE_S, ASKED_PATIENCE_S = 0.4, 20.0  # a silent server is waited for:
 ARTIFACTS = (("report", "report"), ("figures", "figures"), ("findings.json", ""), ("routing_stats.csv", "tables"), ("protocol.json", ""),
              ("declaration.json", ""), ("sweep/sweep.json", "sweep"), ("fastpath/effect.json", "fastpath"),
              ("fastpath/lookup_table.npz", "fastpath"), ("corpus/manifest.json", "corpus"), ("controls/controls.json", "controls"),
-             ("mi_clustering_results", "mi_clustering_results"), ("atlas", "atlas"))
+             ("mi_clustering_results", "mi_clustering_results"), ("atlas", "atlas"), ("expert_analysis", "expert_analysis"))
 
 
 def publish(context: Context, run: Run, *, final: bool = False, patience_s: float = STAGE_PATIENCE_S) -> list[PublishReport]:

@@ -1,0 +1,89 @@
+"""The four parts of the SPECTRA claim, each with its words; which of them holds, in plain sentences; the seed's own rule."""
+
+from __future__ import annotations
+
+from experiments.report.blocks import Block, Cell, Column, Paragraph, Section, Table
+from experiments.report.topology_claims import Claim, judged_of, outcome_of, overview_table
+from experiments.report.topology_columns import View
+from hypotheses.claim import Outcome
+
+CLAIMS = (
+    Claim("orthogonality", 1, "Orthogonality is obtained", "representation distance 0.7 to 0.9 for SPECTRA against 0.3 to 0.4, Gram entries near 0"),
+    Claim("specialisation", 2, "Specialisation by domain rises", "affinity, purity and silhouettes well above those of Switch"),
+    Claim("collapse", 3, "Collapse vanishes", "expert collapse rate 0 % for SPECTRA"),
+    Claim("loss", 4, "The language model is not worse", "none: the seed does not look at the loss, by which an arm could win everything else"),
+)
+HOLDS: dict[str, dict[Outcome, str]] = {
+    "orthogonality": {"supported": "SPECTRA makes the outputs of experts more orthogonal.",
+                      "refuted": "SPECTRA does not make the outputs of experts more orthogonal.",
+                      "inconclusive": "Whether SPECTRA makes the outputs of experts more orthogonal stays open."},
+    "specialisation": {"supported": "Experts specialise more by domain under SPECTRA.",
+                       "refuted": "Experts do not specialise more by domain under SPECTRA.",
+                       "inconclusive": "Whether experts specialise more by domain under SPECTRA stays open."},
+    "collapse": {"supported": "No expert of a further SPECTRA training is expected to collapse.",
+                 "refuted": "Experts of SPECTRA collapse.",
+                 "inconclusive": "Whether experts of SPECTRA collapse stays open."},
+    "loss": {"supported": "The language model is not worse than the baseline's, within the declared margin.",
+             "refuted": "The language model is worse than the baseline's by more than the declared margin.",
+             "inconclusive": "Whether the language model is worse than the baseline's stays open."},
+}
+PLANTED = {
+    "specialists": "SPECTRA's routing replaced by experts that keep to domains, its outputs by orthogonal ones, its loss by the baseline's",
+    "permuted": "domain labels permuted over documents, anew for each seed; SPECTRA's outputs replaced by the baseline's of the next seed",
+    "hash": "SPECTRA's routing replaced by a hash of the token type, which learns nothing",
+    "worse": "a quarter of the experts without a token, outputs that point one way, a loss four margins higher"}
+
+
+def outcomes_of(view: View) -> dict[str, Outcome]:
+    """Outcome of each part by its prefix; inconclusive where it was not judged."""
+    return {claim.prefix: outcome_of(judged_of(view, claim)) if judged_of(view, claim) else "inconclusive" for claim in CLAIMS}
+
+
+def which_holds(view: View) -> str:
+    """Which part of the claim holds, in four sentences."""
+    return " ".join(HOLDS[prefix][outcome] for prefix, outcome in outcomes_of(view).items())
+
+
+def overview(view: View) -> Section:
+    """Four sentences and four rows."""
+    finding, blocks = view.content.finding, list[Block]()
+    if finding.verdict is None:
+        blocks.append(Paragraph("The controls failed, so that what follows is no verdict.", "warning"))
+    blocks.append(Paragraph(which_holds(view), "lead"))
+    blocks.append(Paragraph("Orthogonal experts, experts that keep to domains, even loads and a good language model are four things; each is judged "
+                            "for "
+                            "itself, and one does not stand for another."))
+    return Section("claims", "Which part of the claim holds", [*blocks, overview_table(view, CLAIMS)], "overview")
+
+
+def caveats(view: View) -> Section:
+    """What a reader of any number here has to know: seeds, confounding, what a domain is, what could not be measured."""
+    blocks: list[Block] = [Paragraph(f"{one[0].upper()}{one[1:]}.", "warning") for one in map(str, view.facts.get("caveats", ())) if one]
+    for one in view.content.finding.criteria:
+        if one.estimate.value is None:
+            blocks.append(Paragraph(f"{one.criterion.name} is undefined: {one.estimate.reason}.", "note"))
+        elif one.estimate.gate:
+            blocks.append(Paragraph(f"No verdict rests on {one.criterion.name}: {one.estimate.gate}.", "note"))
+    counts = ", ".join(f"{name} {n}" for name, n in view.facts.get("n_documents_per_domain", {}).items())
+    seeds = ", ".join(f"{name} {len(of_arm)}" for name, of_arm in view.facts.get("seeds", {}).items())
+    blocks.append(Paragraph(f"Test documents: {counts or 'not recorded'}. Training seeds: {seeds or 'none'}. Of a method only training seeds speak; "
+                            f"of two "
+                            "checkpoints, documents. Both levels are in the tables."))
+    return Section("caveats", "Read first", blocks, "caveats")
+
+
+def seed_panel(view: View) -> Section:
+    """The seed's table as the seed would read it."""
+    seed = view.content.finding.seed_verdict
+    blocks: list[Block] = [Paragraph(str(seed.get("words", "The seed's rule was not applied.")) + ".", "lead")]
+    if seed.get("reason"):
+        blocks.append(Paragraph(f"Undefined: {seed['reason']}."))
+    rows: list[list[Cell]] = [["better" if line["passed"] else "not better", line["text"]] for line in seed.get("lines", ())]
+    if rows:
+        blocks.append(Table("seed_rule", "The seed's rows on these data", [Column("SPECTRA is"), Column("row")], rows))
+    blocks.append(Paragraph(
+        "How it differs: the seed compares means by a t test over bootstrap replicates, whose p falls to 0 with their number whatever the methods. "
+        "Its "
+        "expected ranges are guesses made before any measurement: they are shown and never used as thresholds. We take training seeds as units, "
+        "compare intervals, and judge information between expert and domain, of which purity and affinity are biased readings.", "note"))
+    return Section("seed-panel", "The seed's own verdict", blocks, "seed")

@@ -1,0 +1,76 @@
+"""A paragraph for a paper, worded by the verdicts, and the summary of the seed's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from analysis.estimate import Estimate
+from analysis.figures.words import number
+from experiments.report.markdown import plain
+from experiments.report.spectra_claims import CLAIMS, HOLDS, outcomes_of, which_holds
+from experiments.report.topology_claims import judged_of
+from experiments.report.topology_columns import View
+from experiments.report.verdict import bound_words
+from hypotheses.claim import Outcome
+
+OPENING: dict[tuple[Outcome, Outcome], str] = {
+    ("supported", "supported"): "SPECTRA makes expert outputs more orthogonal, and experts specialise more by domain.",
+    ("supported", "refuted"): "SPECTRA makes expert outputs more orthogonal, but orthogonality does not bring specialisation by domain.",
+    ("supported", "inconclusive"): "SPECTRA makes expert outputs more orthogonal; whether experts specialise more by domain these trainings do not "
+                                   "settle."}
+
+
+def _said(one: Estimate, unit: str, digits: int = 3) -> str:
+    """'a change of 0.12 bits (95% interval 0.05 to 0.19, 5 training seeds)', or that it is undefined; a gate is said."""
+    if one.value is None:
+        return f"undefined ({one.reason})"
+    ends = "" if one.low is None or one.high is None else f"{one.level:.0%} interval {number(one.low, digits)} to {number(one.high, digits)}, "
+    gate = f"; no verdict rests on it ({one.gate})" if one.gate else ""
+    return f"{number(one.value, digits)} {unit} ({ends}{one.n_units} training seeds{gate})"
+
+
+def paper_paragraph(view: View) -> str:
+    """The seed's key message (H) as these verdicts allow it; no percentage, and nothing that was not judged."""
+    if view.content.finding.verdict is None:
+        return f"No statement can be made: {view.content.finding.reason}."
+    found = outcomes_of(view)
+    opening = OPENING.get((found["orthogonality"], found["specialisation"]), f"{HOLDS['orthogonality'][found['orthogonality']]} "
+                                                                              f"{HOLDS['specialisation'][found['specialisation']]}")
+    estimate = view.estimate
+    return (f"{opening} Against switch top-2 routing at equal parameters, experts per token, data and steps, the rms cosine between expert outputs "
+            f"changes by "
+            f"{_said(estimate('gram_rms_change'), 'cosine')}, the information between expert and domain by "
+            f"{_said(estimate('mi_E_D_change'), 'bits')}, and the "
+            f"held-out loss by {_said(estimate('held_out_loss_change'), 'nats per token')}. {HOLDS['collapse'][found['collapse']]} "
+            f"{HOLDS['loss'][found['loss']]} Means over MoE layers; intervals over training seeds. Domains are sources of text, so that style and "
+            f"topic are "
+            "one here.")
+
+
+def summary(view: View, missing: Sequence[str]) -> str:
+    """SPECIALIZATION_SUMMARY.md."""
+    finding = view.content.finding
+    lines = ["# Expert specialization: summary", "", f"Verdict: **{(finding.verdict or 'no verdict').upper()}**. {plain(finding.reason)}", "",
+             f"**{plain(which_holds(view))}**", "", "## Criteria", "", "| part | criterion | bound | change | outcome | reason |",
+             "|---|---|---|---|---|---|"]
+    for claim in CLAIMS:
+        for one in judged_of(view, claim):
+            value = "undefined" if one.estimate.value is None else _said(one.estimate, one.criterion.unit)
+            lines.append("| " + " | ".join(plain(cell) for cell in (claim.title, one.criterion.name, bound_words(one.criterion), value, one.outcome,
+                                                                     one.estimate.gate or one.reason)) + " |")
+    lines += ["", "## Read first", "", *(f"- {plain(str(one))}" for one in view.facts.get("caveats", ())), "", "## For a paper", "",
+              plain(paper_paragraph(view)), ""]
+    if missing:
+        lines += ["## Files that could not be made", "", *(f"- {path}: see the report for the reason" for path in missing), ""]
+    return "\n".join(lines)
+
+
+def results(view: View) -> bytes:
+    """results.json: verdict, parts, estimates, the comparison's rows."""
+    found = {"verdict": view.content.finding.verdict, "reason": view.content.finding.reason, "parts": outcomes_of(view),
+             "declaration": view.content.finding.fingerprint,
+             "estimates": {name: one.to_json() for name, one in sorted(view.content.evaluation.estimates.items())},
+             "comparison": view.rows("comparison"),
+             "caveats": list(view.facts.get("caveats", ())), "paragraph": paper_paragraph(view)}
+    return (json.dumps(found, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()

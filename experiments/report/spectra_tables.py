@@ -1,0 +1,213 @@
+"""Tables of the SPECTRA report: the seed's results table at both levels, arms beside each other, single experts, training and its checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from analysis.estimate import Estimate
+from analysis.figures.words import p_value
+from experiments.report.blocks import Cell, Column, Paragraph, Table
+from experiments.report.display import token
+from experiments.report.topology_columns import Drawn, View, bare, estimate_of, in_full, not_drawn, number_column, reason_column
+
+COMPARISON, EXPERTS = "specialization_comparison", "expert_domain_affinity"
+MOST_SAMPLES, SAMPLE_WIDTH = 48, 44
+BY_ARM = ("mi_E_D", "purity_cross_fitted", "silhouette", "diversity_jsd_excess", "confidence", "repr_output", "gram_rms", "least_load",
+          "collapse_rate",
+          "held_out_loss")
+REFUSED = "refused: no metric, and no rule for it was declared"
+
+
+def of_seeds(row: Mapping[str, Any], name: str) -> Estimate:
+    """A value over training seeds of a row of the comparison."""
+    value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    if value is None:
+        return bare(None, reason="undefined in a training seed")
+    return Estimate(value, low, high if low is not None else None, row["unit"], "seed", row["n_seeds"], "t over training seeds")
+
+
+def change(row: Mapping[str, Any]) -> Estimate:
+    """The change of a row over training seeds, with its reason or gate."""
+    return estimate_of({**row, "unit": row["unit"]})
+
+
+def _checkpoint(row: Mapping[str, Any]) -> Estimate:
+    return estimate_of({**row, "reason": row["checkpoint_reason"], "status": "gated" if row["checkpoint_reason"] else ""}, "checkpoint",
+                        "checkpoint_low", "checkpoint_high", unit=row["unit"])
+
+
+def _optimised(row: Mapping[str, Any], names: tuple[str, str]) -> str:
+    whose = [name for name, mine in zip(names, (row["optimised_by_baseline"], row["optimised_by_treatment"]), strict=True) if mine]
+    return f"optimised by the loss of {' and '.join(whose)}" if whose else ""
+
+
+def comparison_table(view: View) -> Table:
+    """The seed's table (F), then our rows: both arms, the change at both levels, p over training seeds."""
+    arms = _arms(view)
+    rows: list[list[Cell]] = []
+    for row in view.rows("comparison"):
+        p = ["" if row[name] is None else p_value(row[name]) for name in ("p_t", "p_holm")]
+        rows.append([f"{row['label']} ({row['unit']})", of_seeds(row, "baseline").value, of_seeds(row, "treatment").value, change(row), *p,
+                     _checkpoint(row), row["reason"] or ""])
+    rows.insert(min(8, len(rows)), ["Overall Specialization", None, None, None, "", "", None, REFUSED])
+    n = view.facts.get("n_pairs", 0)
+    note = (f"Means over {n} training seeds and over layers. Change: mean paired difference of the seeds, 95 % t interval, never a percentage. p: "
+            "paired t over seeds; Holm: over the eight rows of the seed's table. These checkpoints: the first seed's pair, paired over documents; it "
+            "says nothing of the methods. Silhouette: less that of permuted labels; diversity: less that of tokens shuffled in their documents; "
+            "affinity and purity: cross-fitted.")
+    return Table(COMPARISON, "Expert specialization metrics, switch top-2 against SPECTRA",
+                 [Column("metric"), Column(arms[0], "number"), Column(arms[1], "number"), number_column("change [95% interval]"), Column("p"),
+                  Column("p (Holm)"), number_column("these checkpoints: change"), reason_column()], rows, in_full(rows, note))
+
+
+def marks_table(view: View) -> Table:
+    """What the seed expects of its rows, and which rows a loss optimises directly."""
+    rows: list[list[Cell]] = []
+    for row in view.rows("comparison"):
+        mark = _optimised(row, _arms(view))
+        if row["expected_baseline"] or row["expected_treatment"] or mark:
+            rows.append([row["label"], row["metric"], row["expected_baseline"] or "no guess", row["baseline"],
+                         row["expected_treatment"] or "no guess",
+                         row["treatment"], mark or "no"])
+    return Table("marks", "What the seed expects, and what a loss optimises directly",
+                 [Column("metric"), Column("id"), Column("expected of Switch"), Column("found", "number"), Column("expected of SPECTRA"),
+                  Column("found", "number"), Column("optimised")], rows,
+                 "The seed's ranges are guesses, of its own forms of the metrics; no threshold was made of them. What a loss optimises directly "
+                 "shows "
+                 "that the loss works, and no more.")
+
+
+def _arms(view: View) -> tuple[str, str]:
+    return str(view.facts.get("baseline", "baseline")), str(view.facts.get("treatment", "treatment"))
+
+
+def pairs_table(view: View) -> Table:
+    """The headline and the judged metrics between the checkpoints of every seed."""
+    rows: list[list[Cell]] = []
+    for row in view.rows("pairs"):
+        if row["metric"] in ("mi_E_D", "gram_rms", "repr_output", "held_out_loss"):
+            rows.append([row["metric"], row["seed"], estimate_of(row), row["unit"], row["reason"] or ""])
+    return Table("checkpoint_pairs", "Level 1: the change between the two checkpoints of each seed, over documents",
+                 [Column("metric"), Column("seed", "number"), number_column("change [95% interval]"), Column("unit"), reason_column()], rows,
+                 in_full(rows, "Each row speaks of two checkpoints. That rows of one metric differ is what training seeds do."))
+
+
+def arms_table(view: View) -> Table:
+    """Every arm, mean over layers and seeds, a column each; what differs beside the router is in arms_differ."""
+    means: dict[tuple[str, str], list[float]] = {}
+    for row in view.rows("runs"):
+        if row["layer"] == -1 and row["value"] is not None:
+            means.setdefault((row["arm"], row["metric"]), []).append(row["value"])
+    arms = list(view.facts.get("seeds", {}))
+    rows: list[list[Cell]] = [["training seeds", *(len(view.facts["seeds"][arm]) for arm in arms)]]
+    rows += [[name, *(float(np.mean(means[arm, name])) if (arm, name) in means else None for arm in arms)] for name in BY_ARM]
+    return Table("arms", "All arms, mean over layers and seeds", [Column("metric"), *(Column(arm, "number") for arm in arms)], rows,
+                 "Arms other than the judged pair stand outside the claim. Hash and random routers learn nothing: what they reach is not learnt "
+                 "specialisation.")
+
+
+def differences_table(view: View) -> Table:
+    """What differs from the baseline beside the router, by arm."""
+    found = view.facts.get("differences", {})
+    rows: list[list[Cell]] = [[arm, "; ".join(found.get(arm, ())) or "nothing"] for arm in view.facts.get("seeds", {})]
+    return Table("arms_differ", "What differs from the baseline beside the router", [Column("arm"), Column("difference")], rows)
+
+
+def layers_table(view: View) -> Table:
+    """I(E;D) of the judged pair by layer: each arm's mean over seeds, and the change with its interval."""
+    by: dict[tuple[str, int], list[float]] = {}
+    for row in view.rows("runs"):
+        if row["metric"] == "mi_E_D" and row["layer"] >= 0 and row["value"] is not None:
+            by.setdefault((row["arm"], row["layer"]), []).append(row["value"])
+    names = (str(view.facts.get("baseline")), str(view.facts.get("treatment")))
+    changes = view.content.evaluation.by_layer.get("mi_E_D_change", ())
+    rows: list[list[Cell]] = [[layer, *(float(np.mean(by[name, layer])) if (name, layer) in by else None for name in names), one]
+                              for layer, one in enumerate(changes)]
+    return Table("mi_E_D_layers", "I(domain; expert) by layer, bits", [Column("layer", "number"), Column(names[0], "number"), Column(names[1],
+                                                                                                                                     "number"),
+                                                                        number_column("change [95% interval]")], rows, in_full(rows))
+
+
+def references_table(view: View) -> Table:
+    """What random directions, random routers and permuted labels give, and the seed's own form of representations, by arm."""
+    by: dict[tuple[str, str], list[float]] = {}
+    for row in view.rows("references"):
+        if row["value"] is not None:
+            by.setdefault((row["reference"], row["arm"]), []).append(row["value"])
+    arms = list(dict.fromkeys(arm for _, arm in by))
+    rows: list[list[Cell]] = [[name, *(float(np.mean(by[name, arm])) if (name, arm) in by else None for arm in arms)]
+                              for name in dict.fromkeys(name for name, _ in by)]
+    note = ("silhouette hyperplane: of random linear routers on the same vectors; permuted: of permuted labels. centroid_input: the seed's code, "
+            "which "
+            "averages the inputs routed to an expert and says nothing of what the expert does with them.")
+    return Table("references", "References and the seed's forms, mean over layers and seeds",
+                 [Column("quantity"), *(Column(arm, "number") for arm in arms)], rows, note)
+
+
+def experts_table(view: View, layer: int) -> Table:
+    """The seed's per-expert table: top domain, affinity, purity, keywords, for the arms of the judged pair at the layer shown."""
+    judged = (view.facts.get("baseline"), view.facts.get("treatment"))
+    rows: list[list[Cell]] = []
+    for row in view.rows("experts"):
+        if row["layer"] == layer and row["arm"] in judged:
+            words = row["confirmed_words"] or row["keywords"] or ""
+            rows.append([row["arm"], f"E{row['expert']}", row["top_domain"], row["affinity"], estimate_of(row), row["purity"],
+                         row["purity_null"], _shown_words(words), row["confirmed"]])
+    note = ("Top domain and keywords are chosen on calibration documents (on test documents where there are none) and counted on test documents. "
+            "Purity "
+            "is in-sample; null: domains permuted over documents. Keywords: log odds with a Dirichlet prior, z > 3, those that held-out documents "
+            "confirm, with the share of them; where none is, those chosen.")
+    return Table(EXPERTS, f"Per-expert domain affinity, MoE layer {layer}",
+                 [Column("arm"), Column("expert"), Column("top domain"), Column("affinity", "number", 2),
+                  number_column("log2 affinity [95% interval]"), Column("purity", "number", 2), Column("purity, null", "number", 2),
+                  Column("keywords"), Column("confirmed", "number", 0, percent=True)], rows, in_full(rows, note))
+
+
+def _shown_words(words: str) -> str:
+    return ", ".join(token(word.strip(), 22) for word in words.split(", ") if word.strip()) if words else ""
+
+
+def samples_table(view: View, layer: int) -> Drawn | Table:
+    """Representative tokens of the experts of both arms with the text around them, every character that could mislead escaped."""
+    judged = (view.facts.get("baseline"), view.facts.get("treatment"))
+    found = [row for row in view.rows("samples") if row["layer"] == layer and row["arm"] in judged]
+    if not found:
+        return not_drawn("A table of representative samples", "the trace has no combine weights or no token types")
+    first = sorted(found, key=lambda row: (row["rank"], row["arm"] != judged[0], row["expert"]))[:MOST_SAMPLES]
+    rows: list[list[Cell]] = []
+    for row in first:
+        around = token(row["before"][-SAMPLE_WIDTH:], SAMPLE_WIDTH), token(row["token"]), token(row["after"], SAMPLE_WIDTH)
+        rows.append([row["arm"], f"E{row['expert']}", row["domain"], row["document"], row["weight"], *around])
+    return Table("representative_samples", f"Tokens with the largest weight on an expert, MoE layer {layer} ({len(first)} of {len(found)})",
+                 [Column("arm"), Column("expert"), Column("domain"), Column("document"), Column("weight", "number"), Column("before"),
+                  Column("token"), Column("after")], rows, "At most one token a document. For reading, never evidence.")
+
+
+def training_table(view: View) -> Table:
+    """Every training: size, steps, held-out loss."""
+    rows: list[list[Cell]] = [[row["arm"], row["seed"], row["parameters"], row["top_k"], row["steps"], row["tokens_seen"], row["seconds"],
+                               row["held_out_nats"], "yes" if row["causal"] else "no", row["data_order"]] for row in view.rows("training")]
+    heads = ("seed", "parameters", "experts a token", "steps", "tokens seen", "CPU seconds", "loss on calibration windows, nats")
+    return Table("trainings", "Trainings", [Column("arm"), *(Column(name, "number") for name in heads), Column("causal"), Column("data order")], rows,
+                 "Equal data order: the same batches in the same order. CPU seconds are unknown for a training that was resumed.")
+
+
+def checks_table(view: View) -> Drawn | Table:
+    """Equations on the trained models, and agreement of training-mode with evaluation-mode routing."""
+    by: dict[tuple[str, str, str], list[float]] = {}
+    for row in view.rows("checks"):
+        if row["value"] is not None:
+            by.setdefault((row["kind"], row["name"], row["arm"]), []).append(row["value"])
+    if not by:
+        return Paragraph("No equation was checked on the trained models.", "note")
+    rows: list[list[Cell]] = [[kind, name, arm, float(np.min(values)), float(np.max(values))] for (kind, name, arm), values in sorted(by.items())]
+    return Table("checks", "Equations on the trained models, and agreement of training-mode with evaluation-mode routing",
+                 [Column("kind"), Column("name"), Column("arm"), Column("least", "number", 4), Column("largest", "number", 4)], rows,
+                 "Over layers and seeds. equation: the largest misfit of what the router's equations promise, and the Gram matrix of its "
+                 "representations; "
+                 "agreement: share of tokens, or of chosen experts, that evaluation routes as training did.")
+
+

@@ -1,0 +1,129 @@
+"""The SPECTRA report and the seed's folder: whole content, hostile text, and content in which almost nothing is defined."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from experiments.report import figure_files, write
+from experiments.report.blocks import Paragraph, Picture, Table
+from experiments.report.content import ReportContent, TraceFacts
+from experiments.report.sections import assemble
+from experiments.report.spectra_claims import HOLDS, which_holds
+from experiments.report.spectra_folder import FOLDER
+from experiments.report.spectra_panels import panels
+from experiments.report.spectra_summary import paper_paragraph, summary
+from experiments.report.topology_columns import View
+from hypotheses.claim import Evaluation
+from hypotheses.h05_spectra import SPECTRA, evaluate
+from hypotheses.judge import judge
+from hypotheses.spectra_controls import KINDS, planted
+from hypotheses.spectra_evidence import SpectraSettings
+from tests.hypotheses import spectra_worlds as worlds
+
+SEEDS_FILES = {"token_clustering_tsne.pdf", "token_clustering_tsne.png", "expert_affinity_heatmap.pdf", "expert_affinity_heatmap.png",
+               "routing_flow_sankey.html", "expert_representation_pca.pdf", "expert_representation_pca.png", "domain_purity_bar.pdf",
+               "domain_purity_bar.png"}
+
+
+def content_of(evidence, evaluation, controls=None):
+    meta = evidence.arms["switch_top2"][0].trace.meta
+    facts = TraceFacts(meta, 1000, {"padding": 0}, {"verdict": "conforms"}, (), "c0ff" * 16)
+    return ReportContent(judge(SPECTRA, evaluation, controls=controls), evaluation, facts, {"documents": {}}, {"command": "make"})
+
+
+@pytest.fixture(scope="module")
+def whole():
+    evidence = worlds.orthogonal_only(worlds.World(layers=1), others=(("hash", worlds.Law()),))
+    controls = {kind: evaluate(planted(evidence, kind)) for kind in KINDS}
+    return content_of(evidence, evaluate(evidence), controls)
+
+
+@pytest.fixture(scope="module")
+def directory(whole, tmp_path_factory):
+    found = tmp_path_factory.mktemp("spectra")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figure_files, "PRINT_DPI", 20)  # the same files, drawn coarsely
+        write(found, whole)
+    return found
+
+
+def blocks_of(content):
+    return [block for section in assemble(content, panels(content)) for block in section.blocks]
+
+
+def test_the_folder_has_the_seeds_file_names(directory):
+    found = {path.relative_to(directory / FOLDER).as_posix() for path in (directory / FOLDER).rglob("*") if path.is_file()}
+    assert found >= SEEDS_FILES
+    assert found >= {"specialization_comparison.csv", "specialization_comparison.tex", "expert_domain_affinity.csv", "expert_domain_affinity.tex"}
+
+
+def test_the_report_says_plainly_which_part_holds(whole, directory):
+    text = (directory / "report" / "report.html").read_text()
+    assert which_holds(View(whole)) in text.replace("&#39;", "'")
+    assert HOLDS["orthogonality"]["supported"] in which_holds(View(whole))
+    assert HOLDS["specialisation"]["inconclusive"] in which_holds(View(whole))
+
+
+def test_the_paragraph_claims_no_more_than_was_found(whole):
+    said = paper_paragraph(View(whole))
+    assert said.startswith("SPECTRA makes expert outputs more orthogonal; whether experts specialise more by domain these trainings do not settle.")
+    assert "%" not in said.replace("95%", "").replace("90%", "")
+    refuted = replace(whole.finding, criteria=tuple(replace(one, outcome="refuted") if one.criterion.name.startswith("specialisation") else one
+                                                    for one in whole.finding.criteria))
+    assert "but orthogonality does not bring specialisation" in paper_paragraph(View(replace(whole, finding=refuted)))
+    failed = replace(whole.finding, verdict=None, reason="controls failed")
+    assert paper_paragraph(View(replace(whole, finding=failed))) == "No statement can be made: controls failed."
+
+
+def test_the_results_table_has_the_seeds_rows_and_no_percentage(directory):
+    rows = list(csv.DictReader((directory / FOLDER / "specialization_comparison.csv").open()))
+    names = [row["metric"].rpartition(" (")[0] or row["metric"] for row in rows]
+    assert names[:9] == ["Expert Affinity (avg)", "Domain Purity (avg)", "Silhouette Score", "Expert Diversity (NMI)", "Routing Confidence",
+                         "Repr. Distance (avg)", "Gram Orthogonality", "Expert Collapse Rate", "Overall Specialization"]
+    assert not [field for row in rows for field in row.values() if field and field.endswith("%")]
+    assert [row["reason"] for row in rows][8].startswith("refused")
+    tex = (directory / FOLDER / "specialization_comparison.tex").read_text()
+    assert tex.count(r"\begin{tabular}") == 1
+    assert tex.count(r" \\") == len(rows) + 1
+
+
+def test_the_page_of_flows_is_whole_and_asks_nobody(directory):
+    page = (directory / FOLDER / "routing_flow_sankey.html").read_text()
+    assert page.count('"type":"sankey"') == 3  # both arms and hash
+    assert not re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="http', page)
+
+
+def test_text_from_documents_is_escaped(directory):
+    text = (directory / "report" / "report.html").read_text()
+    assert "<b>&" not in text
+    assert "&lt;b&gt;&amp;" in text
+
+
+def test_results_are_plain_json(directory):
+    found = json.loads((directory / FOLDER / "results.json").read_text())
+    assert found["parts"] == {"orthogonality": "supported", "specialisation": "inconclusive", "collapse": "supported", "loss": "supported"}
+
+
+def test_two_seeds_say_nothing_of_the_method():
+    evidence = worlds.planted(worlds.World(seeds=2, layers=1), settings=SpectraSettings(judged_only=True))
+    view = View(content_of(evidence, evaluate(evidence)))
+    assert "stays open" in which_holds(view)
+    assert "too_few_seeds" in summary(view, ()).replace("\\", "")
+
+
+def test_an_evaluation_without_tables_is_a_report_without_pictures(whole):
+    bare = replace(whole, evaluation=Evaluation({}, {}, {}, {}), finding=judge(SPECTRA, Evaluation({}, {}, {}, {})))
+    blocks = blocks_of(bare)
+    assert not [block for block in blocks if isinstance(block, Picture) and not block.name.startswith("claim_")]
+    assert any(isinstance(block, Paragraph) and "is not drawn" in block.text for block in blocks)
+
+
+@pytest.mark.parametrize("kind", [Table, Picture])
+def test_every_table_and_picture_has_a_name_of_its_own(whole, kind):
+    names = [block.name for block in blocks_of(whole) if isinstance(block, kind)]
+    assert len(names) == len(set(names)), sorted(name for name in names if names.count(name) > 1)
