@@ -30,7 +30,7 @@ FAMILIES: Mapping[str, str] = {
 
 
 OF_ONE_CLAIM: Mapping[str, tuple[str, ...]] = {  # tables that only this claim's verdict depends on
-    "topology": ("topology", "predictor"), "repetition": ("atlas",), "domain_specialisation": ("atlas",)}
+    "topology": ("topology", "predictor"), "spectra": ("campaign", "spectra"), "repetition": ("atlas",), "domain_specialisation": ("atlas",)}
 DRAWING = ("corpus.salt", "corpus.calibration_share", "corpus.test_share",
            "trace.salt", "trace.test_share")  # another draw of the splits is another look
 
