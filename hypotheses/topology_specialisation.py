@@ -9,13 +9,18 @@ import numpy as np
 
 from analysis.domain_labels import DomainDocuments, domain_estimates
 from analysis.estimate import Estimate
+from analysis.kernels import Float
+from analysis.label_permutation import label_null
 from analysis.loads import Loads
-from analysis.metrics.specialization import affinity, freq_matrix, specialisation_seed
+from analysis.metrics.specialization import affinity, freq_matrix, specialisation_e, specialisation_seed
+from analysis.resampling import generator
 from hypotheses.topology_domains import ONE_DOMAIN
 from hypotheses.topology_evidence import TopologyCounts
 from hypotheses.topology_parts import Part, Row, cells, columns, mean_of
 
 DOMAIN_COLUMNS = ("layer", "expert", "domain", "p_e_given_d", "affinity")
+NULL_COLUMNS = ("draw", "layer", "value")
+NULL_VALUES, NULL_DRAWS = 4_000, (5, 50)  # values of a histogram, and draws of the labels: fewest and most
 EXPERT_COLUMNS = ("layer", "expert", "load", "top_domain", "seed_entropy", *cells(Estimate.undefined(ONE_DOMAIN)))
 
 
@@ -36,7 +41,26 @@ def specialisation_part(counts: TopologyCounts) -> Part:
         expert_rows += _experts(counts, documents, layer)
     part.tables["domain_specialization"] = columns(cell_rows, DOMAIN_COLUMNS)
     part.tables["expert_specialization"] = columns(expert_rows, EXPERT_COLUMNS)
+    part.tables["specialization_null"] = columns(_null(counts, documents), NULL_COLUMNS)
     return part
+
+
+def _null(counts: TopologyCounts, documents: DomainDocuments) -> list[Row]:
+    """Specialisation of every expert where the domain labels of documents are permuted: what a few documents make of no specialisation."""
+    sizes = [layer.shape[1] for layer in documents.layers]
+    if len(counts.domains) < 2:
+        return []
+    ends = np.cumsum(sizes)[:-1]
+
+    def specialisation(tables_BDC: Float) -> Float:
+        return np.concatenate([specialisation_e(one) for one in np.split(tables_BDC, ends, axis=-1)], axis=-1)
+
+    n_draws = int(np.clip(NULL_VALUES // sum(sizes), *NULL_DRAWS))
+    rng = generator(counts.settings.seed, "specialisation_e", "labels permuted")
+    drawn = label_null(documents, specialisation, rng, n_draws=n_draws, exact_limit=0, keep=True).null
+    layer = np.repeat(np.arange(len(sizes)), sizes).tolist()
+    return [] if drawn is None else [{"draw": number, "layer": layer[place], "value": float(value)}
+                                     for number, values in enumerate(drawn) for place, value in enumerate(values) if np.isfinite(value)]
 
 
 def usage_of(loads: Loads, layer: int) -> list[Row]:

@@ -24,6 +24,7 @@ from analysis.figures.topology_marks import CYCLE, Marks, legend_above, note
 
 Int = NDArray[np.int64]
 
+LEAST_SIDE = 0.2  # of a network's longer side: what its shorter one is drawn with at least
 SPRINGS_UP_TO = 300  # nodes whose every distance is fitted (cubic); beyond, forces
 NODE_GAP = 0.62
 
@@ -286,11 +287,15 @@ def _network(axes: Axes, shown: ExpertNetwork, at: dict[int, tuple[float, float]
     largest = float(np.nanmax(loads[nodes])) or 1.0
     area = 40 + 200 * np.nan_to_num(loads[nodes]) / largest if len(nodes) <= 40 else 52 + 80 * np.nan_to_num(loads[nodes]) / largest
     colours = [cluster_colour(-1 if shown.labels is None else shown.labels[n]) for n in nodes]
-    axes.scatter([at[n][0] for n in nodes], [at[n][1] for n in nodes], s=area.tolist(), c=colours, edgecolors="white", linewidths=0.6, zorder=3)
+    x, y = (np.array([at[n][place] for n in nodes]) for place in (0, 1))
+    axes.scatter(x, y, s=area.tolist(), c=colours, edgecolors="white", linewidths=0.6, zorder=3, clip_on=False)
     for n in nodes:
         size = 6.5 if len(nodes) <= 40 else 4.6 if n < 100 else 3.9
         axes.text(*at[n], str(n), ha="center", va="center", fontsize=size, color="white", fontweight="bold", zorder=4)
     axes.set_aspect("equal")
-    axes.margins(0.04)
+    half = [float(np.ptp(one)) / 2 + NODE_GAP / 2 for one in (x, y)]
+    for middle, own, other, limit in ((np.ptp(x) / 2 + x.min(), *half, axes.set_xlim), (np.ptp(y) / 2 + y.min(), *half[::-1], axes.set_ylim)):
+        room = max(own, LEAST_SIDE * other)  # nodes in a row have no height of their own
+        limit(middle - room, middle + room)
     axes.set_axis_off()
 

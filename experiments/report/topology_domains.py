@@ -133,8 +133,11 @@ def specialisation_pictures(view: View) -> list[Drawn]:
     if not any(one.value is not None for one in values):
         reason = next((one.reason for one in values), view.estimate("mi_E_D").reason)
         return [not_drawn("The distribution of specialisation", reason), not_drawn("The most and least specialised experts", reason)]
-    return [Picture("specialisation_histogram", specialisation_histogram(Specialisation(values, names=names)),
-                    "Specialisation of all experts of all layers: how far an expert's use is from being the same in every domain.",
+    drawn = view.columns("specialization_null").get("value")
+    null = drawn if drawn is not None and len(drawn) else None
+    return [Picture("specialisation_histogram", specialisation_histogram(Specialisation(values, null=null, names=names)),
+                    "Specialisation of all experts of all layers: how far an expert's use is from being the same in every domain. Outline: the same "
+                    "with the domain labels of documents permuted.",
                     "Histogram of specialisation."),
             Picture("specialisation_extremes", most_and_least_specialised(values, names, n=LISTED),
                     "The 20 most and the 20 least specialised experts. The largest of many are partly largest by chance: read the intervals.",

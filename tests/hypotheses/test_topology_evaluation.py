@@ -18,8 +18,9 @@ from hypotheses.claim import Gate
 from hypotheses.h02_topology import TOPOLOGY, evaluate
 from hypotheses.judge import judge, judge_criterion
 from hypotheses.topology_domains import decisive_pair
-from hypotheses.topology_evidence import PredictorEvidence, TopologyEvidence, TopologySettings
+from hypotheses.topology_evidence import PredictorEvidence, TopologyCounts, TopologyEvidence, TopologySettings
 from hypotheses.topology_parts import columns, mean_of
+from hypotheses.topology_specialisation import specialisation_part
 from tests.hypotheses.topology_worlds import corpus, planted, predictions
 from tests.references.memory_trace import MemoryTrace
 
@@ -281,3 +282,21 @@ def test_predictor_evidence_of_the_wrong_shape_is_refused():
 def test_the_claim_names_controls_that_it_expects_something_of():
     assert set(TOPOLOGY.controls) == set(TOPOLOGY.expects) == set(KINDS)
     assert {c.source for c in TOPOLOGY.criteria if c.name.startswith("structured.cross_layer_mi")} == {f"{h02_topology.CLAIMS} 2"}
+
+
+def test_permuted_labels_give_the_specialisation_that_documents_alone_make() -> None:
+    shape = {"test": 30, "calibration": 4, "length": 30, "layers": 2}
+    apart, alike = (planted(kind, **shape) for kind in ("misleading", "positive"))
+    for trace in (apart, alike):
+        counts = TopologyCounts(TopologyEvidence(trace, TopologySettings(threads=1)))
+        part = specialisation_part(counts)
+        null = part.tables["specialization_null"]
+        assert set(null["layer"].tolist()) == {0, 1} and len(null["value"]) == 50 * 16
+        assert null["value"].min() >= 0 and null["value"].max() < 0.6
+        again = specialisation_part(counts).tables["specialization_null"]["value"]
+        assert np.array_equal(null["value"], again)
+
+
+def test_one_domain_has_no_null_of_specialisation() -> None:
+    trace = planted("positive", domains=1, test=8, calibration=4, length=20, layers=2)
+    assert not len(specialisation_part(TopologyCounts(TopologyEvidence(trace))).tables["specialization_null"]["value"])

@@ -254,3 +254,19 @@ def test_the_threshold_curve_is_exploratory_and_marks_the_declared_one():
     assert any(line.get_color() == VERMILION and line.get_xdata()[0] == 1.5 for line in axes.lines)
     assert figure.get_suptitle().startswith("EXPLORATORY")
     assert axes.patches[0].get_facecolor()[:3] == to_rgba(GREEN)[:3]
+
+
+@pytest.mark.parametrize("n_nodes", [2, 9])
+def test_nodes_in_a_row_are_inside_their_axes(n_nodes: int) -> None:
+    lift = np.full((n_nodes, n_nodes), -1.0)
+    for node in range(n_nodes - 1):
+        lift[node, node + 1] = lift[node + 1, node] = 2.0
+    figure = expert_network(ExpertNetwork(lift, 0.5))
+    axes = figure.axes[0]
+    figure.draw_without_rendering()
+    (nodes,) = [one for one in axes.collections if len(one.get_offsets()) == n_nodes]
+    area = axes.get_window_extent()
+    radius = np.sqrt(nodes.get_sizes().max() / np.pi) * figure.dpi / 72
+    x, y = axes.transData.transform(nodes.get_offsets()).T
+    assert x.min() - radius >= area.x0 and x.max() + radius <= area.x1
+    assert y.min() - radius >= area.y0 and y.max() + radius <= area.y1
