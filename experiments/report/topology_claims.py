@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.figures.forest import ForestMark, ForestPanel, forest
+from analysis.gates import UNTESTABLE
 from experiments.report.blocks import Block, Cell, Column, Paragraph, Picture, Section, Table
 from experiments.report.display import estimate
 from experiments.report.topology_columns import View, bare
 from experiments.report.verdict import WORDS, bound_words, column_for, is_share
 from hypotheses.claim import CriterionFinding, Outcome
+from hypotheses.judge import limiting_of
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,12 @@ def claim_section(view: View, claim: Claim, blocks: Sequence[Block]) -> Section:
     words = WORDS[outcome_of(judged)].lower() if judged else "not judged"
     lead = Paragraph(f"Claim {claim.number} of the seed: {words}. Its evidence: {claim.evidence}.", "lead")
     own: list[Block] = [lead]
+    limiting = limiting_of(judged)
+    if limiting is not None:
+        own.append(Paragraph(f"Limiting criterion: {_short(limiting)}, {limiting.outcome}: {limiting.estimate.gate or limiting.reason}."))
+    own += [Paragraph(f"{_short(one)} cannot be supported on these domains, whatever the numbers: so this claim, and the hypothesis as a whole, can "
+                      "be refuted or stay inconclusive here, but not be supported. Domains, not tokens, would settle it.", "warning")
+            for one in judged if (one.estimate.gate or "").startswith(UNTESTABLE)]
     if judged:
         own += [Picture(f"claim_{claim.number}", forest([_panel(view, one) for one in judged]),
                         "Criteria against their bounds (red); the claim holds on the green side. Open diamonds: the seed's form, a point value.",

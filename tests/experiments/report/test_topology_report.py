@@ -137,6 +137,18 @@ def test_the_seeds_ill_posed_number_has_its_row_and_reason(directory):
     assert r"ill\_posed" in (directory / FOLDER / "summary" / "MI_CLUSTERING_SUMMARY.md").read_text()
 
 
+def test_each_claim_has_its_own_outcome_and_limiting_criterion(whole, whole_sections):
+    for number, prefix in enumerate(("topology_not_data", "structured", "captured", "generalises"), 1):
+        (section,) = [one for one in whole_sections if one.id == f"claim-{number}"]
+        said = [block.text for block in section.blocks if isinstance(block, Paragraph)]
+        assert said[0].startswith(f"Claim {number} of the seed: ")
+        (limiting,) = [text for text in said if text.startswith("Limiting criterion: ")]
+        names = [one.criterion.name.partition(".")[2].replace("_", " ") for one in whole.finding.criteria if one.criterion.name.startswith(prefix)]
+        assert any(limiting.startswith(f"Limiting criterion: {name}, ") for name in names)
+        never = [text for text in said if "cannot be supported on these domains" in text]
+        assert len(never) == (number == 4 and (whole.evaluation.estimates["mi_vs_retention"].gate or "").startswith("untestable"))
+
+
 def test_names_are_unique(whole_sections):
     for kind in (Picture, Table):
         names = [block.name for section in whole_sections for block in section.blocks if isinstance(block, kind)]
