@@ -349,7 +349,8 @@ def _limit(limits: dict[str, int]) -> None:
         kind = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
+        grace = 1 if name == "CPU" and hard != value else 0  # so that the signal says which limit it was
+        resource.setrlimit(kind, (value, value + grace))
 
 
 def _read(kind: str, file: BinaryIO) -> Any:

@@ -6,6 +6,7 @@ import json
 import math
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,9 @@ CPU_BASE_S, BYTES_PER_CPU_S = 30, 2 << 20
 WRITTEN_BASE, WRITTEN_PER_BYTE = 64 << 20, 32  # the JSON tree of a table of small numbers
 PATIENCE = 4  # wall seconds per CPU second before the child is ended
 SHOWN = 200
+ENDED = {-signal.SIGXCPU: "it takes more CPU time than a file of its size is given", -signal.SIGKILL: "its reader was killed; is memory short?",
+         -signal.SIGXFSZ: "more would be written of it than of a file of its size"}
+KEPT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # where some installations have their Python
 BFLOAT16 = np.dtype("<u2", metadata={"bfloat16": True})
 
 Kind = Literal["pickle", "pt"]
@@ -62,8 +66,9 @@ def _run(path: Path, kind: Kind, arrays: IO[bytes], tree: IO[bytes], dropped: li
         limits = {"AS": min(MEMORY_BASE + MEMORY_PER_BYTE * size, _memory() * 3 // 4), "CPU": CPU_BASE_S + size // BYTES_PER_CPU_S,
                   "FSIZE": WRITTEN_BASE + WRITTEN_PER_BYTE * size}
         asked = {"kind": kind, "limits": limits, "arrays": arrays.fileno(), "tree": tree.fileno(), "dropped": dropped}
+        variables = {name: os.environ[name] for name in KEPT if name in os.environ}
         child = subprocess.Popen([sys.executable, "-I", "-S", str(CHILD), json.dumps(asked)], stdin=file, stdout=subprocess.DEVNULL, stderr=said,
-                                 env={}, cwd="/", pass_fds=(arrays.fileno(), tree.fileno()))
+                                 env=variables, cwd="/", pass_fds=(arrays.fileno(), tree.fileno()))
         try:
             status = child.wait(PATIENCE * limits["CPU"])
         except subprocess.TimeoutExpired:
@@ -73,7 +78,7 @@ def _run(path: Path, kind: Kind, arrays: IO[bytes], tree: IO[bytes], dropped: li
             child.wait()
         if status:
             said.seek(max(0, said.seek(0, os.SEEK_END) - SHOWN))
-            why = "it takes more CPU time than a file of its size is given" if status in (-24, -9) else f"its reader ended with status {status}"
+            why = ENDED.get(status, f"its reader ended with status {status}")
             raise UntrustedError(f"{path}: refused: {why} {said.read().decode(errors='replace')}".rstrip())
 
 
