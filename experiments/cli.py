@@ -50,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
     for flag, key in ALIASES.items():
         run.add_argument(flag, default=None, metavar="VALUE", help=f"{ALIAS_HELP.get(flag, 'the same as')} (--set {key}=VALUE)")
 
+    run.add_argument("--accept", action="append", default=[], metavar="CODE", help="a finding of the audit that does no harm here (recorded; the "
+                     "same as audit.accept in the declaration)")
     run.add_argument("--trace", nargs="+", default=None, metavar="PATH", help="routing that was recorded elsewhere, in place of corpus and "
                      "model (--set trace.paths=[..]; what files do not say: trace.domains, trace.n_experts, ...)")
 
@@ -120,6 +122,8 @@ def overrides_of(arguments: argparse.Namespace) -> list[str]:
         value = getattr(arguments, flag.lstrip("-").replace("-", "_"))
         if value is not None:
             chosen.append(f"{key}={toml_value(key, value)}")
+    if arguments.accept:
+        chosen.append(f"audit.accept=[{', '.join(toml_value('audit.accept', code) for code in arguments.accept)}]")
     if arguments.trace:
         paths = ", ".join(toml_value("trace.paths", str(Path(path).resolve())) for path in arguments.trace)
         chosen.append(f"trace.paths=[{paths}]")

@@ -25,6 +25,7 @@ from experiments.problems import DeclarationError, Problem, did_you_mean, of_val
 from experiments.specs import (
     AnalysisSpec,
     AtlasSpec,
+    AuditSpec,
     CorpusSpec,
     CountKnob,
     DatasetSource,
@@ -42,8 +43,8 @@ from experiments.specs import (
 from experiments.testbed.campaign_spec import CampaignSpec, SpectraSpec
 
 __all__ = [
-    "AnalysisSpec", "AtlasSpec", "CorpusSpec", "CountKnob", "DatasetSource", "DeclarationError", "EntropyKnob", "Experiment", "FastPathSpec",
-    "Frozen", "KnobsSpec", "PredictorSpec", "Problem", "SourceSpec", "SpectraSpec", "SweepSpec", "TestbedSpec",
+    "AnalysisSpec", "AtlasSpec", "AuditSpec", "CorpusSpec", "CountKnob", "DatasetSource", "DeclarationError", "EntropyKnob", "Experiment",
+    "FastPathSpec", "Frozen", "KnobsSpec", "PredictorSpec", "Problem", "SourceSpec", "SpectraSpec", "SweepSpec", "TestbedSpec",
     "TopologySpec", "TraceSpec", "UncertaintySpec", "choose_profile",
     "declared_names", "declared_path", "load", "resolved",
 ]
@@ -61,6 +62,7 @@ class Experiment(Frozen):
     trace: TraceSpec = TraceSpec()
     testbed: TestbedSpec = TestbedSpec()
     corpus: CorpusSpec = CorpusSpec()
+    audit: AuditSpec = AuditSpec()
     uncertainty: UncertaintySpec = UncertaintySpec()
     analysis: AnalysisSpec = AnalysisSpec()
     sweep: SweepSpec = SweepSpec()

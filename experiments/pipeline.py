@@ -15,7 +15,7 @@ from experiments import claims, registration
 from experiments.declaration import Experiment, SourceSpec, resolved
 from experiments.predictor import declared
 from experiments.progress import Progress
-from experiments.stages import analyse, collect, controls, corpus, describe, imported, judge, model, publish, report
+from experiments.stages import analyse, audit, collect, controls, corpus, describe, imported, judge, model, publish, report
 from experiments.stages.context import Context
 from experiments.stages.stage import StageOf
 from hypotheses.claim import canonical_json, fingerprint
@@ -34,7 +34,8 @@ FIRST = (
 )
 IMPORTED = tuple(replace(stage, work=work) for stage, work in zip(FIRST, (imported.documents, imported.model, imported.collect)))
 DESCRIBE = StageOf("describe", describe.run, ("description/evaluation.json", "description/tables/*"), ("collect",), opens_test=True)
-JUDGE = StageOf("judge", judge.run, ("findings.json",), ("analyse", "controls"), publishes=True)
+AUDIT = StageOf("audit", audit.run, (audit.AUDIT,), ("collect",), opens_test=True)
+JUDGE = StageOf("judge", judge.run, ("findings.json",), ("audit", "analyse", "controls"), publishes=True)
 
 
 def stages_of(experiment: Experiment) -> tuple[StageOf, ...]:
@@ -46,7 +47,7 @@ def stages_of(experiment: Experiment) -> tuple[StageOf, ...]:
     controlled = StageOf("controls", controls.run, ("controls/*/*/evaluation.json",), ("collect", "analyse"))
     described = (DESCRIBE,) if experiment.atlas.describe else ()
     shown = StageOf("report", report.run, ("report/report.html", "report/report.md"), ("judge", *(stage.name for stage in (*described, *after))))
-    return (*(IMPORTED if experiment.trace.given else FIRST), *before, analysis, *described, *after, controlled, JUDGE, shown)
+    return (*(IMPORTED if experiment.trace.given else FIRST), AUDIT, *before, analysis, *described, *after, controlled, JUDGE, shown)
 
 
 DECLARED_IN = "declared_in.json"  # what `assay resume` reads again

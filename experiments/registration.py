@@ -56,6 +56,8 @@ def protocol(experiment: Experiment, claims: Sequence[Hypothesis]) -> dict[str, 
         if name in experiment.hypotheses:
             of_claim = {table: getattr(experiment, table) for table in OF_ONE_CLAIM[name]}
             fields |= {table: declared and declared.model_dump(mode="json") for table, declared in of_claim.items()}
+    if experiment.audit.accept:
+        fields["audit"] = experiment.audit.model_dump(mode="json")
     if source.is_testbed and not experiment.trace.given:
         fields["testbed"] = experiment.testbed.model_dump(mode="json")
     return fields
@@ -86,11 +88,12 @@ def model_name(model: str) -> str:
 
 
 def departures(experiment: Experiment, claim: Hypothesis) -> list[str]:
-    """Settings that differ from those the claim names, and splits drawn otherwise than declared; each makes the finding post hoc."""
+    """Settings that differ from those the claim names, accepted flaws, and splits drawn otherwise than declared; each makes the finding post hoc."""
     actual = {f"{table}.{key}": value for table in ("analysis", "uncertainty", "source", "topology", "atlas")
               for key, value in getattr(experiment, table).model_dump(mode="json").items()}
     differing = [f"{key} = {actual.get(key)!r}, declared {wanted!r}" for key, wanted in sorted(claim.settings.items())
                  if actual.get(key) != wanted]
+    differing += [f"accepted finding of the audit: {code}" for code in experiment.audit.accept]
     return differing + [f"--set {text}" for text in experiment.overrides if text.split("=")[0].strip() in DRAWING]
 
 

@@ -145,6 +145,22 @@ class TraceSpec(Frozen):
         return bool(self.paths)
 
 
+class AuditSpec(Frozen):
+    """What the audit of the trace may find without a verdict being withheld: codes of findings, each a decision that the run records."""
+
+    accept: tuple[str, ...] = ()
+
+    @field_validator("accept")
+    @classmethod
+    def _known(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
+        from analysis.audit import CODES
+
+        unknown = sorted(set(codes) - set(CODES))
+        if unknown:
+            raise refused(f"{', '.join(unknown)}: no finding of the audit has this code", f"one of {', '.join(sorted(CODES))}")
+        return codes
+
+
 class UncertaintySpec(Frozen):
     """What is resampled, how often, and the level of every interval."""
 

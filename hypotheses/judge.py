@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from analysis.estimate import Estimate
@@ -20,17 +21,19 @@ CONTROL_EXPECTS: Mapping[str, Outcome] = {"positive": "supported", "negative": "
 DOMAINS_NAMED = 2  # below their floor; more are counted
 GATED = "below its floor: "  # how the reason of a gated criterion begins
 UNDEFINED, NOT_MADE = "undefined: ", "no estimate of "
+FLAWED = "the trace is flawed: "  # how the reason of a criterion begins whose metric an unaccepted flaw of the trace invalidates
 
 
 def judge(hypothesis: Hypothesis, evaluation: Evaluation, *, controls: Mapping[str, Evaluation] | None = None,
-          registration: Mapping[str, Any] | None = None) -> Finding:
+          registration: Mapping[str, Any] | None = None, flawed: Mapping[str, tuple[str, str]] | None = None) -> Finding:
     """Judge every criterion on its interval and join them by AND; `verdict` is None when a control failed.
 
     controls: "positive" and "negative" evaluations made through the same estimators; None where the run had none.
     registration: what the register says of this declaration, carried into the finding unchanged.
-    Nothing that is missing, undefined or below its floor ever passes: it is inconclusive with its reason.
+    flawed: metric -> (why, remedy) where a flaw of the trace invalidates it.
+    Nothing that is missing, undefined, below its floor or of a flawed trace ever passes: it is inconclusive with its reason.
     """
-    judged = tuple(judge_criterion(hypothesis, criterion, evaluation) for criterion in hypothesis.criteria)
+    judged = tuple(_unless_flawed(judge_criterion(hypothesis, criterion, evaluation), flawed or {}) for criterion in hypothesis.criteria)
     limiting = limiting_of(judged)
     shown, failures = _controls(hypothesis, judged, controls)
     verdict: Outcome | None = all_of(one.outcome for one in judged)
@@ -67,6 +70,14 @@ def judge_criterion(hypothesis: Hypothesis, criterion: Criterion, evaluation: Ev
     outcome = interval_outcome(criterion, estimate.low, estimate.high)
     settle = _settle(criterion, estimate, evaluation.facts) if outcome == "inconclusive" else None
     return CriterionFinding(criterion, estimate, outcome, _why(criterion, estimate, outcome), settle, point, guaranteed)
+
+
+def _unless_flawed(judged: CriterionFinding, flawed: Mapping[str, tuple[str, str]]) -> CriterionFinding:
+    """The criterion as judged; neither supported nor refuted where its metric is of a flawed trace."""
+    if judged.criterion.metric not in flawed:
+        return judged
+    why, remedy = flawed[judged.criterion.metric]
+    return replace(judged, outcome="inconclusive", reason=FLAWED + why, settle=remedy, guaranteed_grade=None)
 
 
 def limiting_of(judged: Sequence[CriterionFinding]) -> CriterionFinding | None:
@@ -193,12 +204,13 @@ def _controls(hypothesis: Hypothesis, judged: Sequence[CriterionFinding],
               controls: Mapping[str, Evaluation] | None) -> tuple[dict[str, Any], list[str]]:
     """What each control came to by every criterion, and the failures.
 
-    A criterion below its floor in the run cannot be asked of a control; nor, where `expects` says what is asked, one undefined in the run.
+    A criterion below its floor in the run, or of a flawed trace, cannot be asked of a control; nor, where `expects` says what is asked,
+    one undefined in the run.
     """
     if controls is None and hypothesis.controls:
         absent = {name: {"expected": expected_words(hypothesis, name), "outcome": None, "status": "not run"} for name in hypothesis.controls}
         return absent, ["they were not run, so nothing shows that this assay can tell the claim from its absence"]
-    barred = (GATED, UNTESTABLE, UNDEFINED, NOT_MADE) if hypothesis.expects else (GATED, UNTESTABLE)
+    barred = (GATED, FLAWED, UNTESTABLE, UNDEFINED, NOT_MADE) if hypothesis.expects else (GATED, FLAWED, UNTESTABLE)
     testable = [one.criterion for one in judged if not one.reason.startswith(barred)]
     shown: dict[str, Any] = {}
     failures: list[str] = []
@@ -215,7 +227,7 @@ def _control(hypothesis: Hypothesis, testable: Sequence[Criterion], name: str, e
     expected, words = expected_of(hypothesis, name), expected_words(hypothesis, name)
     asked = [criterion for criterion in testable if criterion.name in expected]
     if not asked:
-        return {"expected": words, "outcome": None, "status": "not judged", "reason": "the run is below its floors"}
+        return {"expected": words, "outcome": None, "status": "not judged", "reason": "the run is below its floors, or its trace is flawed"}
     if evaluation is None:
         return {"expected": words, "outcome": None, "status": "failed", "reason": "it was not run"}
     judged = tuple(judge_criterion(hypothesis, criterion, evaluation) for criterion in asked)

@@ -72,20 +72,24 @@ class LayerTally:
         self.rows += len(ids)
         if not len(ids):
             return np.ones(0, bool)
+        highest = ids[:, 0].astype(np.int64)
+        for slot in range(1, k):
+            highest = np.maximum(highest, ids[:, slot])
         negative = (ids < 0).any(axis=1) if ids.dtype.kind == "i" else np.zeros(len(ids), bool)
-        most = int(ids.max())
-        beyond = (ids >= n).any(axis=1) if most >= n else np.zeros(len(ids), bool)
+        beyond = highest >= n
         sound = ~(beyond | negative)
-        self.negative += int(np.sum(negative))
+        self.negative += int(negative.sum())
         self.beyond += int(beyond.sum())
-        self.largest = max(self.largest, most)
-        self.at_limit += int((ids == n).any(axis=1).sum()) if most >= n else 0
-        zero = (ids == 0).all(axis=1)
-        self.zeros += int(zero.sum())
+        self.largest = max(self.largest, int(highest.max()))
+        self.at_limit += int((ids[beyond] == n).any(axis=1).sum())
+        self.zeros += int(((highest == 0) & ~negative).sum())
         if k > 1:
             ordered = np.sort(ids, axis=1)
-            self.repeated += int((ordered[:, 1:] == ordered[:, :-1]).any(axis=1).sum())
-            self.first_k += int((ordered == np.arange(k)).all(axis=1).sum())
+            again = ordered[:, 1] == ordered[:, 0]
+            for slot in range(2, k):
+                again |= ordered[:, slot] == ordered[:, slot - 1]
+            self.repeated += int(again.sum())
+            self.first_k += int(((highest == k - 1) & sound & ~again).sum())
         with np.errstate(over="ignore"):
             self.digest = (self.digest + int(mix(sets + row).sum(dtype=np.uint64))) % 2**64
         self.loads += np.bincount(ids[sound].ravel().astype(np.int64), minlength=n)
@@ -110,12 +114,16 @@ class LayerTally:
     def add_weights(self, weights: NDArray[Any], dropped: NDArray[np.uint8] | None) -> None:
         """Check weights [T, K]; rows of which capacity dropped a slot have no sum to check."""
         weights = weights if dropped is None else weights[dropped == 0]
-        reals = weights.astype(np.float32)
-        finite = np.isfinite(reals).all(axis=1)
+        reals = weights.T.astype(np.float32)
+        rising = np.zeros(len(weights), bool)
+        for slot in range(1, len(reals)):
+            rising |= reals[slot] > reals[slot - 1]
+        self.unsorted += int(rising.sum())
+        with np.errstate(invalid="ignore"):  # of infinite weights
+            total = reals.sum(axis=0, dtype=np.float64) / self.factor
+        finite = np.isfinite(total)
         self.missing_weights += int((~finite).sum())
-        if reals.shape[1] > 1:
-            self.unsorted += int((reals[:, 1:] > reals[:, :-1]).any(axis=1).sum())
-        total = reals[finite].sum(axis=1, dtype=np.float64) / self.factor
+        total = total[finite]
         self.sums += len(total)
         self.not_one += int((np.abs(total - 1) > SUM_SLACK).sum())
         self.above_one += int((total > 1 + SUM_SLACK).sum())

@@ -4,6 +4,7 @@ A module has `evidence(context, trace)`, what the hypothesis' evaluate() takes; 
 returns what was planted; `BEFORE` and `AFTER`, its own stages before the analysis and after it. `control_trace` says where a control lies.
 `NEEDS`, where a module has it, names the columns without which a trace that was recorded elsewhere cannot be judged.
 A claim whose controls are more than one stored trace has `control_evidence(context, kind)` beside it.
+`RESTS_ON` names what the criteria are made of: a finding of the audit that invalidates some of it leaves them without an outcome.
 """
 
 from __future__ import annotations
@@ -44,6 +45,13 @@ def control_evidence(claim: Claim) -> Callable[[Context, str], Any] | None:
     """A claim's own control_evidence(context, kind), where a control is more than one stored trace; None where it has none."""
     found: Callable[[Context, str], Any] | None = getattr(claim, "control_evidence", None)
     return found
+
+
+def rests_on(claim: Claim) -> tuple[str, ...]:
+    """Families of numbers (analysis.audit) that its criteria are made of; all, where the module does not say."""
+    from analysis.audit import FAMILIES
+
+    return tuple(getattr(claim, "RESTS_ON", FAMILIES))
 
 
 def of(name: str) -> Claim:

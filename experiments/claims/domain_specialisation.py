@@ -13,6 +13,7 @@ from experiments.stages.stage import StageOf
 __all__ = ["AFTER", "BEFORE", "COUNTS", "control_trace", "evidence", "plant"]
 
 NAME = "domain_specialisation"
+RESTS_ON = ("loads", "domains", "intervals")
 COUNTS = True  # counts alone are evidence, of points
 BEFORE: tuple[StageOf, ...] = ()
 AFTER: tuple[StageOf, ...] = ()

@@ -13,6 +13,7 @@ from experiments.stages.stage import StageOf
 __all__ = ["AFTER", "BEFORE", "COUNTS", "control_trace", "evidence", "plant"]
 
 NAME = "repetition"
+RESTS_ON = ("loads", "slots", "sequence", "intervals")
 COUNTS = True  # counts alone are evidence, of points
 BEFORE: tuple[StageOf, ...] = ()
 AFTER: tuple[StageOf, ...] = ()

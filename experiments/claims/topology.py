@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from experiments.predictor.spec import PredictorSpec
     from hypotheses.topology_evidence import PredictorEvidence, TopologyEvidence, TopologySettings
 
+RESTS_ON = ("loads", "slots", "layers", "domains", "intervals")
 KINDS = ("positive", "misleading", "independent")
 COLLECTOR = "planted control"
 THREADS = 2

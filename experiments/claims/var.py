@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["AFTER", "BEFORE", "control_trace", "evidence", "plant"]
 
 NAME = "var"
+RESTS_ON = ("router_entropy", "types", "intervals")
 KINDS: tuple[Kind, ...] = ("positive", "negative")
 NEEDS = ("token_id", "entropy_nats", "top1_prob", "weights")  # columns of a trace that was recorded elsewhere
 COLLECTOR = "planted control"

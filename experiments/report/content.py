@@ -32,8 +32,8 @@ class TraceFacts:
 class ReportContent:
     """Everything a report shows. Mappings hold plain JSON values; None means the stage was not part of the run.
 
-    panels: the hypothesis' own sections; found by the hypothesis' name if None. quality: one mapping per data-quality remark
-    (check, outcome, detail).
+    audit: what audit.json holds. panels: the hypothesis' own sections; found by the hypothesis' name if None. quality: one mapping per
+    data-quality remark (check, outcome, detail).
     """
 
     finding: Finding
@@ -46,6 +46,7 @@ class ReportContent:
     fastpath: Mapping[str, Any] | None = None
     controls: Mapping[str, Any] = field(default_factory=dict)
     quality: Sequence[Mapping[str, Any]] = ()
+    audit: Mapping[str, Any] | None = None
     panels: PanelMaker | None = None
 
 

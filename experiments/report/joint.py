@@ -9,6 +9,7 @@ from pathlib import Path
 from experiments.report.blocks import Block, Cell, Column, Link, Paragraph, Section, Table
 from experiments.report.content import ReportContent
 from experiments.report.evidence import provenance_section, quality_section
+from experiments.report.integrity import integrity_section
 from experiments.report.verdict import WORDS, headline
 from experiments.report.writer import Page, model_words, write_page
 
@@ -41,7 +42,7 @@ def verdicts_section(contents: Sequence[ReportContent]) -> Section:
 def write_joint(run_directory: Path, joint: Joint) -> Path:
     """Write report/ and figures/ of a run with several hypotheses; return the path of report.html."""
     first = joint.contents[0]
-    sections = [verdicts_section(joint.contents), *joint.sections, quality_section(first), provenance_section(first)]
+    sections = [verdicts_section(joint.contents), *joint.sections, integrity_section(first.audit), quality_section(first), provenance_section(first)]
     words = {content.finding.verdict or "none" for content in joint.contents}
     page = Page(joint.title, [model_words(first), f"Hypotheses {', '.join(content.finding.hypothesis for content in joint.contents)}"],
                 words.pop() if len(words) == 1 else "none", sections)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from experiments.report.blocks import Block, Section
 from experiments.report.content import ReportContent
 from experiments.report.evidence import controls_section, provenance_section, quality_section, seed_section
+from experiments.report.integrity import integrity_section
 from experiments.report.verdict import criteria_section, settle_section, verdict_section
 
 
@@ -18,8 +19,8 @@ def placed(panels: Sequence[Section], place: str) -> list[Section]:
 def assemble(content: ReportContent, panels: Sequence[Section]) -> list[Section]:
     """All sections of a report, in order.
 
-    Verdict, caveats, criteria, what would settle it, controls, key figure, other figures, sensitivity, the seed's rule, extensions, data quality,
-    provenance, appendix. A panel with place "overview", "controls" or "seed" goes inside the section of that name.
+    Verdict, caveats, criteria, what would settle it, controls, key figure, other figures, sensitivity, the seed's rule, extensions, integrity, data
+    quality, provenance, appendix. A panel with place "overview", "controls" or "seed" goes inside the section of that name.
     """
     overview: list[Block] = [block for panel in placed(panels, "overview") for block in panel.blocks]
     sections = [
@@ -33,6 +34,7 @@ def assemble(content: ReportContent, panels: Sequence[Section]) -> list[Section]
         *placed(panels, "sensitivity"),
         seed_section(content, placed(panels, "seed")),
         *placed(panels, "extension"),
+        integrity_section(content.audit),
         quality_section(content),
         provenance_section(content),
         *placed(panels, "appendix"),

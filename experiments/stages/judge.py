@@ -6,6 +6,7 @@ from typing import Any
 
 import hypotheses
 from experiments import evaluation_files
+from experiments.stages.audit import flawed
 from experiments.stages.context import Context
 from hypotheses.findings import findings_to_json
 from hypotheses.judge import judge
@@ -21,6 +22,7 @@ def run(context: Context) -> dict[str, Any]:
         directory = context.directory / "analysis" / name
         controls = {control: evaluation_files.load(context.directory / "controls" / control / name) for control in hypotheses.find(name).controls}
         findings.append(judge(hypotheses.find(name), evaluation_files.load(directory), controls=controls,
-                              registration=note_of(context.experiment, name, context.root, run=context.directory.name)))
+                              registration=note_of(context.experiment, name, context.root, run=context.directory.name),
+                              flawed=flawed(context, name)))
     write_bytes(context.directory / "findings.json", findings_to_json(findings).encode())
     return {finding.hypothesis: finding.verdict for finding in findings}

@@ -9,6 +9,7 @@ from analysis.trace import CountsTrace
 from experiments import evaluation_files
 from experiments.sources.events import SHARD_COUNTS
 from experiments.stages import describe
+from experiments.stages.audit import AUDIT
 from experiments.stages.context import Context
 from hypotheses.findings import findings_from_json
 
@@ -55,7 +56,8 @@ def contents_of(context: Context) -> list[ReportContent]:
         training=context.read_json("training.json") or None,
         sweep={**context.read_json("sweep/sweep.json"), **context.read_json("sweep/confirmed.json")} or None,
         fastpath=context.read_json("fastpath/effect.json") or None,
-        controls=context.read_json("controls/controls.json").get(finding.hypothesis, {}), quality=quality(collection)) for finding in findings]
+        controls=context.read_json("controls/controls.json").get(finding.hypothesis, {}), quality=quality(collection),
+        audit=context.read_json(AUDIT) or None) for finding in findings]
 
 
 def trace_facts(context: Context) -> TraceFacts:

@@ -97,7 +97,8 @@ def test_where_a_corpus_lies_leaves_the_fingerprint():
 
 @pytest.mark.parametrize("override", [
     "seed = 1", 'corpus.salt = "other"', "corpus.test_share = 0.3", "analysis.min_type_count = 20", "uncertainty.n_null = 199",
-    "sweep.n_trials = 40", "testbed.steps = 301", 'source.model = "a/b"', "source.max_length = 255", "corpus.documents_per_domain = 399"])
+    "sweep.n_trials = 40", "testbed.steps = 301", 'source.model = "a/b"', "source.max_length = 255", "corpus.documents_per_domain = 399",
+    "audit.accept = ['warm_up']"])
 def test_what_decides_the_verdict_changes_the_fingerprint(override):
     assert registration.protocol_fingerprint(load("var", "quick", [override]), [VAR]) != (
         registration.protocol_fingerprint(load("var"), [VAR]))

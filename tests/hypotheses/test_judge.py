@@ -66,6 +66,20 @@ def test_the_overall_grade_is_the_lowest(evaluation):
     assert (finding.point_grade, finding.guaranteed_grade) == ("acceptable", "acceptable")
 
 
+def test_a_flawed_trace_neither_supports_nor_refutes(evaluation):
+    flaw = {"entropy_share_below": ("counted_twice (3 of 9 documents): copies", "keep one")}
+    assert judge(CLAIM, evaluation(), flawed={}) == judge(CLAIM, evaluation())
+    finding = judge(CLAIM, evaluation(), flawed=flaw)
+    assert (finding.verdict, finding.limiting) == ("inconclusive", "low_entropy_share")
+    spoiled = finding.criteria[1]
+    assert spoiled.reason == "the trace is flawed: counted_twice (3 of 9 documents): copies" and spoiled.settle == "keep one"
+    assert spoiled.guaranteed_grade is None and [one.outcome for one in finding.criteria] == ["supported", "inconclusive", "supported"]
+    whole = {criterion.metric: ("f", "r") for criterion in VAR.criteria}
+    assert judge(CLAIM, evaluation(NEGATIVE), flawed=whole).verdict == "inconclusive"
+    controlled = judge(VAR, evaluation(), controls={"positive": evaluation(), "negative": evaluation()}, flawed=whole)
+    assert controlled.verdict == "inconclusive" and {one["status"] for one in controlled.controls.values()} == {"not judged"}
+
+
 @pytest.mark.parametrize(("facts", "words"), [
     ({"n_documents": 99}, ["99 test documents", "floor is 100"]),
     ({"n_documents_per_domain": {"code": 610, "news": 49}}, ["49 test documents in domain news", "floor is 50"]),

@@ -23,6 +23,7 @@ ORDER = [
     "seed",
     "sweep",
     "fastpath",
+    "integrity",
     "quality",
     "provenance",
     "appendix",

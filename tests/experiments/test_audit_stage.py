@@ -1,0 +1,116 @@
+"""The audit in a run: audit.json, criteria of a flawed trace without an outcome, and what --accept changes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hypotheses
+from analysis.audit import FAMILIES
+from analysis.estimate import Estimate
+from experiments import claims, evaluation_files
+from experiments.cli import overrides_of, parser
+from experiments.declaration import DeclarationError, load
+from experiments.progress import Silent
+from experiments.registration import departures, protocol
+from experiments.stages import audit, judge
+from experiments.stages.context import Context
+from hypotheses.claim import Evaluation
+from hypotheses.findings import findings_from_json
+from tests.synthetic_trace import make_batch, make_documents, make_meta, make_trace
+from tracking.traces import TraceWriter
+
+CLEAR = {"freq_entropy_rho": (-0.62, -0.69, -0.56, "rho"), "entropy_share_below": (0.55, 0.51, 0.58, "share of occurrences"),
+         "fastpath_coverage": (0.5, 0.45, 0.55, "share of occurrences")}  # every criterion of VAR is supported
+FACTS = {"n_documents": 400, "n_documents_per_domain": {"code": 200, "news": 200}, "n_types_judged": 500}
+
+
+def context(directory: Path, *accept: str) -> Context:
+    overrides = [f"audit.accept={json.dumps(list(accept))}"] if accept else []
+    return Context(load("var", "tiny", overrides), directory, directory.parent, Silent())
+
+
+def doubled(directory: Path) -> None:
+    """A stored trace in which ten documents are copies of ten others."""
+    documents, meta = make_documents(60), make_meta()
+    batch = make_batch(np.random.default_rng(0), meta, documents[:50])
+    writer = TraceWriter.create_or_resume(directory, meta, documents)
+    writer.write_shard(0, batch, list(range(50)))
+    rows = batch.document < 10
+    again = replace(batch, document=batch.document[rows] + np.int32(50), position=batch.position[rows], token_id=batch.types[rows],
+                    ids=tuple(one[rows] for one in batch.ids), weights=tuple(one[rows] for one in batch.weights or ()),
+                    **{name: getattr(batch, name)[:, rows] for name in ("entropy_nats", "simpson", "top1_prob")})
+    writer.write_shard(1, again, list(range(50, 60)))
+    writer.finish()
+
+
+def supported(directory: Path) -> None:
+    """Evaluations of a run and its controls on which the verdict would be SUPPORTED."""
+    estimates = {name: Estimate(value, low, high, unit, "document", 400, "test") for name, (value, low, high, unit) in CLEAR.items()}
+    negative = {name: Estimate(value, low, high, CLEAR[name][3], "document", 400, "test") for name, (value, low, high) in
+                {"freq_entropy_rho": (0.0, -0.1, 0.1), "entropy_share_below": (0.1, 0.05, 0.15), "fastpath_coverage": (0.1, 0.05, 0.15)}.items()}
+    evaluation_files.save(Evaluation(estimates, facts=FACTS), directory / "analysis" / "var")
+    for kind, of in (("positive", estimates), ("negative", negative)):
+        evaluation_files.save(Evaluation(of, facts=FACTS), directory / "controls" / kind / "var")
+
+
+def test_a_clean_trace_leaves_the_verdict(tmp_path: Path) -> None:
+    make_trace(tmp_path / "run" / "trace", np.random.default_rng(0), 60)
+    one = context(tmp_path / "run")
+    assert audit.run(one) == {"findings": [], "accepted": []}
+    assert audit.flawed(one, "var") == {}
+    supported(one.directory)
+    assert judge.run(one) == {"var": "supported"}
+    before = (one.directory / "findings.json").read_bytes()
+    (one.directory / "audit.json").unlink()  # a run that was made before there was an audit
+    assert judge.run(one) == {"var": "supported"} and (one.directory / "findings.json").read_bytes() == before
+
+
+def test_a_flawed_trace_is_never_supported_until_the_flaw_is_accepted(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    doubled(tmp_path / "run" / "trace")
+    one = context(tmp_path / "run")
+    assert audit.run(one)["findings"] == ["counted_twice"]
+    supported(one.directory)
+    assert judge.run(one) == {"var": "inconclusive"}
+    (finding,) = findings_from_json((one.directory / "findings.json").read_text())
+    assert all(judged.outcome == "inconclusive" and "counted_twice (10 of 60 documents)" in judged.reason for judged in finding.criteria)
+    assert all("--accept counted_twice" in (judged.settle or "") for judged in finding.criteria)
+    assert {control["status"] for control in finding.controls.values()} == {"not judged"}
+
+    known = context(tmp_path / "run", "counted_twice")
+    audit.run(known)
+    kept = json.loads((one.directory / "audit.json").read_text())
+    assert kept["accepted"] == ["counted_twice"] and [entry["accepted"] for entry in kept["findings"]] == [True]
+    assert judge.run(known) == {"var": "supported"}
+    (finding,) = findings_from_json((one.directory / "findings.json").read_text())
+    assert "accepted finding of the audit: counted_twice" in finding.registration["note"] or finding.registration["post_hoc"]
+
+
+def test_only_what_a_claim_rests_on_spoils_it(tmp_path: Path) -> None:
+    one = context(tmp_path)
+    entry = {"code": "repeated_layers", "count": 1, "of": 4, "unit": "layers", "words": "one is a copy", "remedy": "keep one",
+             "accepted": False, "invalidates": ["layers"]}
+    (tmp_path / "audit.json").write_text(json.dumps({"findings": [entry]}))
+    assert audit.flawed(one, "var") == {}
+    assert set(audit.flawed(one, "topology")) == {criterion.metric for criterion in hypotheses.find("topology").criteria}
+
+
+def test_every_claim_rests_on_families_that_there_are() -> None:
+    for name in ("var", "topology", "repetition", "domain_specialisation"):
+        rests = claims.rests_on(claims.of(name))
+        assert rests and set(rests) <= set(FAMILIES)
+
+
+def test_accepting_is_declared_and_recorded() -> None:
+    plain, accepting = load("var"), load("var", "quick", ["audit.accept=['warm_up']"])
+    claim = hypotheses.find("var")
+    assert "audit" not in protocol(plain, [claim]) and protocol(accepting, [claim])["audit"] == {"accept": ["warm_up"]}
+    assert departures(plain, claim) == [] and departures(accepting, claim) == ["accepted finding of the audit: warm_up"]
+    assert overrides_of(parser().parse_args(["run", "var", "--accept", "warm_up", "--accept", "padding"])) == ['audit.accept=["warm_up", "padding"]']
+    with pytest.raises(DeclarationError, match="no finding of the audit has this code"):
+        load("var", "quick", ["audit.accept=['nonsense']"])
