@@ -26,8 +26,8 @@ FIELDS = ("input_ids", "positions", "topk_ids_of_layer", "forward_mode")
 
 
 @dataclass
-class Sequence_:
-    """One sequence so far: parts of ids [T, L, K], tokens and positions, and the position that would come next."""
+class Request:
+    """The sequence of one request so far: parts of ids [T, L, K], tokens and positions, and the position that would come next."""
 
     where: str
     ids: list[NDArray[Any]] = field(default_factory=list)
@@ -62,7 +62,7 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
     files = dumps(path)
     if not files:
         raise ReadError(f"{path}: no dump in it; give expert_distribution_recorder_*.pt or its folder")
-    sequences: list[Sequence_] = []
+    sequences: list[Request] = []
     counts = {"ambiguous": 0, "other_modes": 0, "copies": 0}
     seen: list[Any] = []
     n_experts = 0
@@ -124,19 +124,19 @@ def _numbers(where: str, name: str, found: Any) -> NDArray[np.int64]:
     return flat.astype(np.int64)
 
 
-def _sequences(records: Sequence[Mapping[str, Any]], counts: dict[str, int]) -> list[Sequence_]:
-    found: list[Sequence_] = []
+def _sequences(records: Sequence[Mapping[str, Any]], counts: dict[str, int]) -> list[Request]:
+    found: list[Request] = []
     for one in records:
         if one["mode"] == EXTEND:
             if sum(one["lengths"]) != len(one["tokens"]) or min(one["lengths"], default=1) < 1:
                 raise ReadError(f"{one['where']}: field extend_seq_lens: lengths that sum to {sum(one['lengths'])} for {len(one['tokens'])} tokens")
             ends = np.cumsum(one["lengths"])
             for start, end in zip(ends - one["lengths"], ends):
-                sequence = Sequence_(one["where"])
+                sequence = Request(one["where"])
                 sequence.add(*(one[name][start:end] for name in ("ids", "tokens", "positions")))
                 found.append(sequence)
         elif one["mode"] == DECODE:
-            waiting: dict[int, list[Sequence_]] = {}
+            waiting: dict[int, list[Request]] = {}
             for sequence in found:
                 waiting.setdefault(sequence.following, []).append(sequence)
             for row, position in enumerate(one["positions"].tolist()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle  # noqa: TID251 - writes what is refused
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from experiments import readers
 from experiments.readers import ReadError, ReadOptions
 from tests.attacks.pickles import by_global, laughs
 from tests.experiments.readers import foreign_captures as made
+from tests.experiments.readers.foreign_files import SHARED
 
 
 def read(path: Path, **options: Any) -> Any:
@@ -144,3 +146,23 @@ def test_counts_that_do_not_belong_together(kind: str, content: Any, words: str,
     (path / kind / "c4.pkl").write_bytes(pickle.dumps(content))
     with pytest.raises(ReadError, match=words):
         readers.find("olmoe-pickles").read(path, ReadOptions(n_experts=4, top_k=2))
+
+
+def test_the_real_counts_of_olmoe_come_back_from_pickles(tmp_path: Path) -> None:
+    """Tables of the paper's run as the script's Counters: rows and columns of pairs sum to the first choices, all choices to tokens x 8."""
+    source = SHARED / "allenai__OLMoE" / "olmoe_counts.npz"
+    if not source.exists():
+        pytest.skip(f"{source} is not there: real traces live beside the clone, not in it")
+    with np.load(source, allow_pickle=False) as tables:
+        for kind in ("expert_counts", "expert_counts_top1", "expert_counts_crosslayer", "expert_counts_crosslayer_top1"):
+            (tmp_path / kind).mkdir()
+            content = [Counter({tuple(map(np.int64, at)) if len(at) > 1 else np.int64(at[0]): int(table[tuple(at)]) for at in np.argwhere(table)})
+                       for table in tables[f"{kind}__github"]]
+            (tmp_path / kind / "github.pkl").write_bytes(pickle.dumps(content))
+        found = read(tmp_path, n_experts=64)
+        assert found.meta.layers[0].top_k == int(tables["top_k"]) and found.tokens.tolist() == [int(tables["tokens"])]
+        for index in range(3):
+            np.testing.assert_array_equal(found.counts[index][0], tables["expert_counts__github"][index])
+            np.testing.assert_array_equal(found.first[index][0], tables["expert_counts_top1__github"][index])
+        for index in range(2):
+            np.testing.assert_array_equal(found.pairs[index, index + 1][0], tables["expert_counts_crosslayer_top1__github"][index])
