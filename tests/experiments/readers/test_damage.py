@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,28 @@ def test_a_claimed_shape_is_compared_with_the_size_before_anything_is_allocated(
 def test_objects_are_never_loaded(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="no objects"):
         readers.find("gptoss").read(foreign_files.object_npz(tmp_path / "a.npz"), ReadOptions())
+
+
+def test_archives_that_are_bombs_or_ambiguous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = foreign_files.gptoss_npz(tmp_path)
+    monkeypatch.setattr("experiments.readers._npz.UNPACKED_LIMIT", 1000)
+    with pytest.raises(ReadError, match="bytes unpacked, the limit is 1,000"):
+        readers.find("gptoss").read(path, ReadOptions(n_experts=4))
+    monkeypatch.undo()
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("expert_ids.npy", foreign_files.npy(np.zeros((3, 2, 2), np.uint8)))
+    with pytest.raises(ReadError, match="a member occurs twice"):
+        readers.find("gptoss").read(path, ReadOptions(n_experts=4))
+
+
+def test_a_member_that_is_longer_than_it_says_is_refused(tmp_path: Path) -> None:
+    """The sizes in the archive's directory are lowered: what is read is neither cut in silence nor followed to its real length."""
+    path = foreign_files.gptoss_npz(tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo("prob_bf16.npy")
+    content = path.read_bytes()
+    place = content.rindex(b"prob_bf16.npy") - 46  # its entry in the directory; the unpacked size is at 24
+    assert int.from_bytes(content[place + 24:place + 28], "little") == member.file_size
+    path.write_bytes(content[:place + 24] + (member.file_size - 8).to_bytes(4, "little") + content[place + 28:])
+    with pytest.raises(ReadError, match="prob_bf16"):
+        readers.find("gptoss").read(path, ReadOptions(n_experts=4))
