@@ -21,6 +21,7 @@ MEMBERS_LIMIT = 10_000
 KINDS = "biufU"  # no objects: those are pickles
 DAMAGE = (zipfile.BadZipFile, zlib.error, tokenize.TokenError, ValueError, TypeError, SyntaxError, LookupError, EOFError, OverflowError,
           RuntimeError, MemoryError)  # what zipfile and numpy raise at bytes that are not what they claim to be
+LAST_RECORD = 22 + 65_535  # bytes of it with the longest comment
 SHORT = 200  # characters of somebody else's message
 
 
@@ -51,6 +52,10 @@ class Archive:
         total = sum(entry.file_size for entry in entries)
         if total > UNPACKED_LIMIT:
             raise ReadError(f"{self.path}: its members claim {total:,} bytes unpacked, the limit is {UNPACKED_LIMIT:,}; split the file")
+        stated = _stated_members(self.path)
+        if stated != len(entries):
+            raise ReadError(f"{self.path}: {len(entries)} members are listed where the archive ends with a count of {stated}; it is damaged: download "
+                            "or export the file again")
         members = {entry.filename.removesuffix(".npy"): entry for entry in entries}
         if len(members) != len(entries):
             raise ReadError(f"{self.path}: a member occurs twice; export the archive again")
@@ -74,6 +79,16 @@ class Archive:
     def arrays(self, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Several arrays by name."""
         return {name: self.array(name) for name in names}
+
+
+def _stated_members(path: Path) -> int:
+    """Number of members that an archive's last record states; a damaged length in the directory makes zipfile pass over some of them."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - LAST_RECORD))
+        tail = file.read()
+    place = tail.rfind(b"PK\x05\x06")
+    return int.from_bytes(tail[place + 10:place + 12], "little") if place >= 0 else -1
 
 
 def is_archive(path: Path) -> bool:

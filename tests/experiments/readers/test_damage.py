@@ -149,3 +149,20 @@ def test_a_member_that_is_longer_than_it_says_is_refused(tmp_path: Path) -> None
     path.write_bytes(content[:place + 24] + (member.file_size - 8).to_bytes(4, "little") + content[place + 28:])
     with pytest.raises(ReadError, match="prob_bf16"):
         readers.find("gptoss").read(path, ReadOptions(n_experts=4))
+
+
+def test_a_damaged_directory_never_hides_members(tmp_path: Path) -> None:
+    """A length in an entry of the directory, enlarged, passes over the entries behind it, whose tables would be missing in silence."""
+    path, before = foreign_files.olmoe_counts(tmp_path), content("olmoe_counts", foreign_files.olmoe_counts(tmp_path))
+    whole = path.read_bytes()
+    place = whole.find(b"PK\x01\x02")
+    refused = 0
+    while place >= 0:
+        for byte in range(place + 28, place + 34):
+            path.write_bytes(whole[:byte] + bytes([whole[byte] ^ 4]) + whole[byte + 1:])
+            try:
+                assert content("olmoe_counts", path) == before
+            except ReadError:
+                refused += 1
+        place = whole.find(b"PK\x01\x02", place + 4)
+    assert refused
