@@ -54,8 +54,8 @@ class Archive:
             raise ReadError(f"{self.path}: its members claim {total:,} bytes unpacked, the limit is {UNPACKED_LIMIT:,}; split the file")
         stated = _stated_members(self.path)
         if stated != len(entries):
-            raise ReadError(f"{self.path}: {len(entries)} members are listed where the archive ends with a count of {stated}; it is damaged: download "
-                            "or export the file again")
+            raise ReadError(f"{self.path}: {len(entries)} members are listed where the archive ends with a count of {stated}; it is damaged: "
+                            "download or export the file again")
         members = {entry.filename.removesuffix(".npy"): entry for entry in entries}
         if len(members) != len(entries):
             raise ReadError(f"{self.path}: a member occurs twice; export the archive again")
