@@ -41,4 +41,5 @@ def collected(context: Context) -> Mapping[str, Sequence[ArmRun]]:
     return arm_runs(context.directory / DIRECTORY, seeds_of(campaign, context.experiment.testbed.seed))
 
 
-ARMS = StageOf("arms", run, ("arms/*/*.json", "arms/*/*.np?", CURVES), ("corpus", "model", "collect"), publishes=True, opens_test=True, feeds=True)
+ARMS = StageOf("arms", run, ("arms/*/*.json", "arms/*/*.np?", "arms/*/trace/*", CURVES), ("corpus", "model", "collect"),
+              publishes=True, opens_test=True, feeds=True)

@@ -23,7 +23,7 @@ from experiments.testbed.arm_features import Features, asked_of, expert_norms, p
 from experiments.testbed.campaign import Trained
 from experiments.testbed.campaign_spec import CampaignSpec
 from experiments.testbed.training import one_thread
-from tracking.atomic import write_bytes, write_json
+from tracking.atomic import sha256_file, write_bytes, write_json
 
 ABOUT, TRAINING = "features.json", "training.json"  # ABOUT is written last: with it an arm is whole
 TRACE = "trace"
@@ -45,13 +45,23 @@ class Wanted:
 
 def collect_all(trained: Sequence[Trained], wanted: Wanted, progress: Progress) -> None:
     """Collect what is not collected yet, wanted.campaign.processes arms at a time. Raises ShareError, SourceError or TraceError."""
-    waiting = [one for one in trained if not (wanted.of(one) / ABOUT).exists()]
+    waiting = [one for one in trained if not is_whole(wanted.of(one))]
     n = min(wanted.campaign.processes, len(waiting))
     with progress.stage("collect arms", len(waiting), "arms") as task:
         if n > 1:
             work_side_by_side(_share, [(waiting[number::n], wanted) for number in range(n)], task.advance)
         else:
             _share((waiting, wanted), task.advance)
+
+
+def is_whole(directory: Path) -> bool:
+    """Whether an arm was collected to the end, and every file is as it was written."""
+    from tracking.traces import faults_of
+
+    if not (directory / ABOUT).exists() or faults_of(directory / TRACE):
+        return False
+    files = json.loads((directory / ABOUT).read_text(encoding="utf-8"))["files"]
+    return all((directory / name).is_file() and sha256_file(directory / name) == digest for name, digest in files.items())
 
 
 def _share(share: tuple[Sequence[Trained], Wanted], done: Callable[[], None]) -> None:
@@ -72,7 +82,9 @@ def collect_arm(trained: Trained, wanted: Wanted) -> None:
         _features(source, wanted, directory)
     training = json.loads((trained.directory / TRAINING).read_text(encoding="utf-8"))
     write_json(directory / TRAINING, training)
-    write_json(directory / ABOUT, {"arm": trained.arm, "seed": trained.seed, "checkpoint": trained.directory.name, **_asked_digest(source, wanted)})
+    files = {path.name: sha256_file(path) for path in sorted(directory.iterdir()) if path.suffix in (".npz", ".npy") or path.name == TRAINING}
+    write_json(directory / ABOUT, {"arm": trained.arm, "seed": trained.seed, "checkpoint": trained.directory.name,
+                                   **_asked_digest(source, wanted), "files": files})
     source.close()
 
 
@@ -87,9 +99,9 @@ def _asked_digest(source: HuggingFaceSource, wanted: Wanted) -> dict[str, Any]:
 
 
 def _trace(source: HuggingFaceSource, documents: Sequence[TokenDocument], directory: Path) -> None:
-    from tracking.traces import StoredTrace, TraceWriter
+    from tracking.traces import StoredTrace, TraceWriter, faults_of
 
-    if (directory / "collection.json").exists():
+    if (directory / "collection.json").exists() and not faults_of(directory):
         return
     rows = [DocumentRow(one.document, one.id, one.domain, one.split) for one in documents]
     writer = TraceWriter.create_or_resume(directory, source.meta, rows)

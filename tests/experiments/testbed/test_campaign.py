@@ -21,7 +21,7 @@ from experiments.collection import routed_documents
 from experiments.progress import Silent
 from experiments.sources.huggingface import HuggingFaceSource
 from experiments.specs import SourceSpec
-from experiments.testbed.arm_collection import Wanted, collect_all
+from experiments.testbed.arm_collection import Wanted, collect_all, is_whole
 from experiments.testbed.campaign import baseline_of, deal, plan, seeds_of, train_all
 from experiments.testbed.campaign_spec import CampaignSpec, SpectraSpec
 from experiments.testbed.material import stored
@@ -269,11 +269,13 @@ def test_a_collected_arm_is_left_as_it_is_and_a_half_one_is_finished(cache: Path
     wanted = Wanted(SourceSpec(max_length=48, batch_size=4), CAMPAIGN, routed_documents(small_corpus(), source), collected)
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in collected.rglob("*") if path.is_file()}
     (collected / "spectra-3" / "features.json").unlink()
-    (collected / "spectra-3" / "losses.npz").unlink()
+    (collected / "spectra-3" / "losses.npz").write_bytes(b"cut")
+    (collected / "hash-3" / "inputs_0.npy").write_bytes(b"damaged")
+    assert [is_whole(wanted.of(one)) for one in trained] == [True, False, False]
     collect_all(trained, wanted, Silent())
     after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in collected.rglob("*") if path.is_file()}
     assert before.keys() == after.keys()
-    assert {path.parent.name for path in before if after[path][0] != before[path][0]} == {"spectra-3"}  # its trace was whole
+    assert {path.parent.name for path in before if after[path][0] != before[path][0]} == {"spectra-3", "hash-3"}  # their traces were whole
     assert all(after[path][1] == before[path][1] for path in before if path.suffix != ".npz")
     for name in ("losses", "inputs", "representations"):
         with np.load(collected / "spectra-3" / f"{name}.npz") as again:
