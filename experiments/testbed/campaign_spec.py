@@ -23,7 +23,7 @@ class SpectraSpec(Frozen):
     repulsion: AtLeastZero = 1.0
     saturation: AtLeastZero = 1.0
     tau: Annotated[float, Field(ge=0, le=1)] = 0.7
-    lambda_ortho: AtLeastZero = 0.1
+    lambda_ortho: AtLeastZero = 0.01
     lambda_entropy: AtLeastZero = 0.01
     quota: bool = False
     capacity_factor: Annotated[float, Field(gt=0)] = 1.25

@@ -18,7 +18,7 @@ from experiments.testbed.routers.transport import capacity, cost, gram, orthogon
 
 DEFAULTS: dict[str, Any] = {
     "dimension": 20, "gru": True, "expression": True, "quota": False, "sinkhorn_inference": False, "eps": 0.05, "iterations": 8,
-    "repulsion": 1.0, "saturation": 1.0, "tau": 0.7, "lambda_ortho": 0.1, "lambda_entropy": 0.01, "capacity_factor": 1.25,
+    "repulsion": 1.0, "saturation": 1.0, "tau": 0.7, "lambda_ortho": 0.01, "lambda_entropy": 0.01, "capacity_factor": 1.25,
 }
 
 TINY = 1e-12  # beside squared lengths of about 1
