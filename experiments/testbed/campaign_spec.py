@@ -19,7 +19,7 @@ class SpectraSpec(Frozen):
 
     dimension: Positive = 20
     eps: Annotated[float, Field(gt=0)] = 0.05
-    iterations: Positive = 8
+    iterations: Positive = 20
     repulsion: AtLeastZero = 1.0
     saturation: AtLeastZero = 1.0
     tau: Annotated[float, Field(ge=0, le=1)] = 0.7

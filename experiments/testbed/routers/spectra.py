@@ -17,7 +17,7 @@ from experiments.testbed.routers.router import Decision, Pass, Router, top_k_of
 from experiments.testbed.routers.transport import capacity, cost, gram, orthogonality_loss, quota_choice, sinkhorn
 
 DEFAULTS: dict[str, Any] = {
-    "dimension": 20, "gru": True, "expression": True, "quota": False, "sinkhorn_inference": False, "eps": 0.05, "iterations": 8,
+    "dimension": 20, "gru": True, "expression": True, "quota": False, "sinkhorn_inference": False, "eps": 0.05, "iterations": 20,
     "repulsion": 1.0, "saturation": 1.0, "tau": 0.7, "lambda_ortho": 0.01, "lambda_entropy": 0.01, "capacity_factor": 1.25,
 }
 

@@ -42,14 +42,17 @@ def cost(similarity_NE: torch.Tensor, gram_EE: torch.Tensor, *, repulse: float, 
 def sinkhorn(cost_NE: torch.Tensor, *, eps: float, iterations: int) -> torch.Tensor:
     """log of the transport plan Q ~ exp(-C / eps) with rows summing to 1 and columns to N/E, [N, E], in the log domain (3.4.2).
 
-    The last half-step is the rows': they are exact, and the columns approach N/E with the iterations.
+    The last half-step is the rows': they are exact, and the columns approach N/E with the iterations. A gradient goes through the cost and
+    the last half-step; the prices of the columns are held fixed.
     """
-    log_q = -cost_NE / eps
+    scaled = -cost_NE / eps
     log_share = math.log(len(cost_NE) / cost_NE.shape[-1])
-    for _ in range(iterations):
-        log_q = log_q - torch.logsumexp(log_q, dim=0, keepdim=True) + log_share
-        log_q = log_q - torch.logsumexp(log_q, dim=1, keepdim=True)
-    return log_q
+    with torch.no_grad():
+        price_E = torch.zeros_like(scaled[:1])
+        for _ in range(iterations):
+            rows = torch.logsumexp(scaled + price_E, dim=1, keepdim=True)
+            price_E = log_share - torch.logsumexp(scaled - rows, dim=0, keepdim=True)
+    return torch.log_softmax(scaled + price_E, dim=1)
 
 
 def marginal_misfit(plan_NE: torch.Tensor) -> tuple[float, float]:

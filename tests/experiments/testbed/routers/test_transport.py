@@ -57,9 +57,21 @@ def test_a_cold_plan_costs_what_the_linear_program_does() -> None:
 
 def test_without_columns_the_plan_is_a_softmax() -> None:
     similarity = 2 * uniform(30, 6) - 1
-    balanced = similarity - torch.logsumexp(similarity / 0.05, dim=0) * 0.05  # columns that are even already
-    plan = sinkhorn(-balanced, eps=0.05, iterations=1)
-    assert torch.allclose(plan, torch.log_softmax(balanced / 0.05, dim=-1))
+    assert torch.allclose(sinkhorn(-similarity, eps=0.05, iterations=0), torch.log_softmax(similarity / 0.05, dim=-1))
+    even = torch.log_softmax(similarity / 0.05, dim=-1)
+    even = sinkhorn(-even, eps=1.0, iterations=500)  # columns that are even already
+    assert torch.allclose(sinkhorn(-even, eps=1.0, iterations=3), even, atol=1e-6)
+
+
+def test_a_gradient_sees_the_cost_at_fixed_prices() -> None:
+    """d log Q_te / d C_tf = -(1[e = f] - Q_tf) / eps, that of a softmax over the row."""
+    costs = (2 * uniform(8, 3) - 1).requires_grad_()
+    log_q = sinkhorn(costs, eps=0.5, iterations=200)
+    (got,) = torch.autograd.grad(log_q[2, 1], costs)
+    want = torch.zeros_like(got)
+    want[2] = log_q[2].exp().detach() / 0.5
+    want[2, 1] -= 1 / 0.5
+    assert torch.allclose(got, want, atol=1e-9)
 
 
 def test_orthogonal_experts_have_no_loss_and_equal_ones_the_most() -> None:
