@@ -18,7 +18,7 @@ from analysis.arithmetic import Float
 from analysis.counts import document_hash
 from analysis.domain_labels import DomainDocuments
 from analysis.kernels import Int
-from analysis.keywords import ChosenTokens, expert_keywords, held_out_agreement, representative_samples
+from analysis.keywords import ChosenTokens, Keyword, expert_keywords, held_out_agreement, representative_samples
 from analysis.label_permutation import label_null
 from analysis.loads import Loads, document_loads, type_loads
 from analysis.metrics.specialists import affinity_cells
@@ -160,6 +160,16 @@ def _keywords(counts: RunCounts, token_strings: Sequence[str], split: str) -> li
         agreed = held_out_agreement(words, judged.counts[layer].sum(axis=0).astype(np.int64))
         out.append(Words(named, [one.confirmed for one in agreed], [[repr(text)[1:-1].strip() for text in one.label] for one in agreed]))
     return out
+
+
+def keywords_of(counts: RunCounts, token_strings: Sequence[str], layer: int, most: int) -> tuple[tuple[Keyword, ...], ...]:
+    """Keywords of every expert of one layer, chosen on the test documents and judged on none; empty without token types."""
+    n_types = min(counts.run.trace.meta.vocabulary_size, len(token_strings), MOST_TYPES)
+    try:
+        chosen = type_loads(counts.run.trace, SPLIT, range(n_types), salt=counts.settings.salt, max_groups=1)
+    except TraceError:
+        return tuple(() for _ in range(counts.n_experts))
+    return expert_keywords(chosen.counts[layer].sum(axis=0).astype(np.int64), token_strings[:n_types], most=most)
 
 
 class _Shown:

@@ -45,7 +45,7 @@ class RunCounts:
         self.run, self.settings, self.layers = run, settings, run.trace.meta.layers
         if len({layer.n_experts for layer in self.layers}) != 1:
             raise ValueError(f"arm {run.arm}, seed {run.seed}: layers have {sorted({layer.n_experts for layer in self.layers})} experts; means over "
-                             "layers need the same number in each, analyse such a model layer by layer (experiments.specialization)")
+                             "layers need the same number in each, choose layers that have")
 
     @property
     def name(self) -> str:

@@ -96,6 +96,17 @@ def open_model(spec: SourceSpec, progress: Progress) -> OpenedModel:
                               f"({str(error).strip().splitlines()[0]}); leave quantize out, or try the other width") from error
 
 
+def opened_from(model: Any, tokenizer: Any, device: str, spec: SourceSpec) -> OpenedModel:
+    """A model that is in memory already, checked like a loaded one and moved to `device`; spec: batch size, length and layers.
+
+    Its revision is not known, so that traces of it cannot be told from those of another state of the same model. Raises SourceError.
+    """
+    where = device_of(device)
+    name = str(getattr(model.config, "name_or_path", "") or type(model).__name__)
+    checkpoint = Checkpoint(name, model.config, "in memory", {})
+    return _checked(spec.model_copy(update={"model": name}), checkpoint, model.to(where).eval(), tokenizer, where, None)
+
+
 def _require_room(spec: SourceSpec, checkpoint: Checkpoint, shape: Any, dtype: torch.dtype, device: torch.device) -> None:
     import torch
 

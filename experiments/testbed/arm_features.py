@@ -219,6 +219,7 @@ def expert_norms(source: HuggingFaceSource) -> NDArray[np.float64]:
     found = []
     for site in source.opened.sites:
         experts = source.opened.model.get_submodule(site.key.rpartition(".")[0]).experts
-        squares = [torch.linalg.vector_norm(parameter.double().flatten(1), dim=1) ** 2 for parameter in experts.parameters() if parameter.dim() > 1]
+        matrices = [parameter.detach() for parameter in experts.parameters() if parameter.dim() > 1]
+        squares = [torch.linalg.vector_norm(matrix.double().flatten(1), dim=1) ** 2 for matrix in matrices]
         found.append(torch.stack(squares).sum(dim=0).sqrt().cpu().numpy())
     return np.stack(found)

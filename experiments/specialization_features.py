@@ -1,0 +1,160 @@
+"""Features of a model in memory: its routing of every document, router inputs of a sample, expert outputs on probes, losses; streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.comparison import Conditions
+from analysis.trace import DocumentRow, TraceBatch, TraceMeta
+from experiments.progress import Silent
+from experiments.sources import TokenDocument
+from hypotheses.spectra_evidence import ArmRun, Representations, RouterInputs, SpectraSettings, Training
+
+if TYPE_CHECKING:
+    from experiments.sources.huggingface import HuggingFaceSource
+    from experiments.specialization import Features
+
+SPLIT = "test"
+PLANES, LISTS = ("entropy_nats", "simpson", "top1_prob"), ("ids", "weights", "dropped")
+PROBES, PROBE_TOKENS = 12, 64  # documents of each domain, and first tokens of each, that every expert is asked about
+
+
+@dataclass
+class MemoryStore:
+    """Finished shards of a collection, held in memory."""
+
+    shards: dict[int, TraceBatch] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> frozenset[int]:
+        """Numbers of shards that are whole already."""
+        return frozenset(self.shards)
+
+    def write_shard(self, number: int, batch: TraceBatch, documents: Sequence[int]) -> None:  # noqa: ARG002
+        """Keep one shard."""
+        self.shards[number] = batch
+
+    def record_event(self, event: Mapping[str, Any]) -> None:
+        """A remark that nobody asked for."""
+
+
+@dataclass(frozen=True)
+class MemoryTrace:
+    """Routing held in memory, whole documents a batch."""
+
+    meta: TraceMeta
+    documents: Sequence[DocumentRow]
+    shards: Sequence[TraceBatch]
+
+    def batches(self, *, split: str | None = None, layers: Sequence[int] | None = None) -> Iterator[TraceBatch]:
+        """Every row of the split, with the chosen layers."""
+        if split not in (None, SPLIT):
+            return
+        for one in self.shards:
+            if layers is None:
+                yield one
+                continue
+            chosen = list(layers)
+            picked: dict[str, Any] = {name: None if (plane := getattr(one, name)) is None else plane[chosen] for name in PLANES}
+            picked |= {name: None if (parts := getattr(one, name)) is None else tuple(parts[i] for i in chosen) for name in LISTS}
+            yield replace(one, **picked)
+
+
+def extract(source: HuggingFaceSource, batches: Iterable[Mapping[str, Any]], max_samples: int, settings: SpectraSettings) -> Features:
+    """See ExpertSpecializationAnalyzer.extract_features."""
+    from experiments.specialization import Features as Found
+    from experiments.testbed.arm_features import Features, asked_of
+
+    documents = list(_documents(source, batches))
+    if not documents:
+        raise ValueError("dataloader: no document with a token; give batches with texts or input_ids")
+    asked = asked_of(source, documents, tokens=max_samples, probes=PROBES, probe_tokens=PROBE_TOKENS)
+    store = MemoryStore()
+    source.collect(documents, store, Silent())
+    features = Features(source, asked)
+    with Silent().stage("features") as task:
+        features.read(task)
+    representations, missing = _outputs(source, asked.probes, features)
+    rows = tuple(DocumentRow(one.document, one.id, one.domain, one.split) for one in documents)
+    trace = MemoryTrace(source.meta, rows, [store.shards[number] for number in sorted(store.shards)])
+    document, position = np.divmod(asked.keys_T, 2**32)
+    numbers = [row.document for row in rows]
+    inputs = RouterInputs(document.astype(np.int32), position.astype(np.int32), list(features.vectors_LTd), features.first_LT)
+    first = source.meta.layers[0]
+    run = ArmRun(
+        arm=source.meta.model, seed=0, trace=trace, loss_nats_D=features.loss_D[numbers], tokens_D=features.tokens_D[numbers], inputs=inputs,
+        representations=representations, data_order="", training=Training(0, None, {}, {}, {}),
+        conditions=Conditions(int(source.opened.model.num_parameters()), first.top_k, first.n_experts, None, asked.digest))
+    return Found(run, source.token_strings(), settings, missing)
+
+
+def _outputs(source: HuggingFaceSource, probes: Sequence[TokenDocument], features: Any) -> tuple[Representations, dict[str, str]]:
+    """Vectors of the experts; zero, with the reason, for a model whose experts cannot be asked one by one."""
+    from experiments.testbed.arm_features import expert_norms, probe
+
+    missing: dict[str, str] = {}
+    n_layers, n_experts, width = features.centroid_LEd.shape
+    norms: NDArray[np.float64] = np.full((n_layers, n_experts), np.nan)
+    try:
+        sums, tokens, directions = probe(source, probes)
+        norms = expert_norms(source)
+    except (AttributeError, TypeError, RuntimeError, IndexError, ValueError) as error:
+        sums, tokens = np.zeros((len(probes), n_layers, n_experts, width), np.float32), np.zeros(len(probes), np.int64)
+        directions = ()
+        missing["outputs"] = (f"the experts of {type(source.opened.model).__name__} cannot be asked one by one "
+                              f"({str(error).strip().splitlines()[0] if str(error) else type(error).__name__})")
+    return Representations(sums, tokens, tuple(one.id for one in probes), features.centroid_LEd, features.count_LE,
+                           tuple(one for one in directions if one.size), norms), missing
+
+
+def _documents(source: HuggingFaceSource, batches: Iterable[Mapping[str, Any]]) -> Iterator[TokenDocument]:
+    """Documents of the batches, numbered from 0; rows of one document id are one document, in their order."""
+    waiting: dict[str, tuple[str, list[int]]] = {}
+    for number, batch in enumerate(batches):
+        tokens = _tokens(source, batch, number)
+        domains = _domains(batch, len(tokens), number)
+        ids = [str(one) for one in batch.get("document_ids", [f"batch {number}, row {row}" for row in range(len(tokens))])]
+        for name, domain, row in zip(ids, domains, tokens, strict=True):
+            had = waiting.setdefault(name, (domain, []))
+            if had[0] != domain:
+                raise ValueError(f"batch {number}: document {name!r} is in domain {domain!r} and in {had[0]!r}; a document has one domain")
+            had[1].extend(row)
+    kept = [(name, domain, row) for name, (domain, row) in waiting.items() if row]
+    yield from (TokenDocument(place, name, domain, SPLIT, tuple(row)) for place, (name, domain, row) in enumerate(kept))
+
+
+def _tokens(source: HuggingFaceSource, batch: Mapping[str, Any], number: int) -> list[list[int]]:
+    if "texts" in batch:
+        return source.tokenize([str(text) for text in batch["texts"]])
+    if "input_ids" not in batch:
+        raise ValueError(f"batch {number}: has {', '.join(map(str, batch)) or 'nothing'}; give texts [B] or input_ids [B, S]")
+    special = source.opened.framing.dropped
+    ids = [np.asarray(_plain(row)).tolist() for row in batch["input_ids"]]
+    masks = batch.get("attention_mask")
+    kept = [[1] * len(row) for row in ids] if masks is None else [np.asarray(_plain(row)).tolist() for row in masks]
+    return [[token for token, real in zip(row, mask, strict=True) if real and token not in special] for row, mask in zip(ids, kept, strict=True)]
+
+
+def _plain(row: Any) -> Any:
+    """A tensor's row on the host; anything else as it is."""
+    return row.detach().cpu().numpy() if hasattr(row, "detach") else row
+
+
+def _domains(batch: Mapping[str, Any], n: int, number: int) -> list[str]:
+    if "domain_labels" not in batch:
+        raise ValueError(f"batch {number}: no domain_labels; give the domain of each document [B]")
+    found: list[str] = []
+    for row in batch["domain_labels"]:
+        labels = {str(row)} if isinstance(row, str | int) or np.ndim(_plain(row)) == 0 else {str(one) for one in np.asarray(_plain(row)).tolist()}
+        if len(labels) != 1:
+            raise ValueError(f"batch {number}, row {len(found)}: domains {', '.join(sorted(labels))} in one document; split it, or label its rest "
+                             f"alike")
+        found.append(labels.pop())
+    if len(found) != n:
+        raise ValueError(f"batch {number}: {len(found)} domain_labels for {n} documents")
+    return found
