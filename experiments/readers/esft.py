@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.trace import DocumentRow, LayerMeta, TraceBatch, TraceMeta
+from experiments.readers import _npz
 from experiments.readers.contract import SPLIT, UNKNOWN, ReadError, ReadOptions, Remark
 
 NAME, KIND = "esft", "rows"
@@ -28,11 +29,7 @@ ROWS_PER_BATCH = 65_536
 
 def recognises(path: Path) -> bool:
     """An .npz whose members are named as ESFT's are."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return set(FIELDS) <= set(file.files)
-    except Exception:  # whatever it is, it is not this
-        return False
+    return set(FIELDS) <= _npz.fields(path)
 
 
 def read(path: Path, options: ReadOptions) -> EsftTrace:
@@ -96,17 +93,8 @@ def _by_weight(ids: NDArray[Any], weights: NDArray[Any]) -> tuple[NDArray[Any], 
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            columns = {name: file[name] for name in file.files if name in FIELDS}
-    except FileNotFoundError:
-        raise ReadError(f"{path}: no such file; give the .npz of one task") from None
-    except (ValueError, OSError, EOFError, KeyError) as error:
-        raise ReadError(f"{path}: not an .npz of plain arrays ({str(error).splitlines()[0]}); download the file again") from error
-    except Exception as error:  # zipfile raises its own class for a cut file
-        if type(error).__name__ != "BadZipFile":
-            raise
-        raise ReadError(f"{path}: not an .npz of plain arrays ({error}); download the file again") from error
+    with _npz.Archive(path) as archive:
+        columns = archive.arrays([name for name in FIELDS if name in archive.headers])
     for name, (dimensions, words) in FIELDS.items():
         if name not in columns:
             raise ReadError(f"{path}: field {name}: absent; an ESFT trace has {name}: {words}")

@@ -303,6 +303,14 @@ def torch_pickle(path: Path) -> Path:
     return path
 
 
+def esft_npz(folder: Path) -> Path:
+    """Two layers, a sequence of two tokens and one of one, top-2 of 64."""
+    return npz(folder / "task.npz", {
+        "expert_ids": np.array([[[9, 4], [63, 0], [5, 6]], [[1, 2], [3, 4], [30, 20]]], np.uint8),
+        "weight_e4": np.array([[[100, 200], [3000, 1], [7, 7]], [[50, 40], [30, 20], [9000, 900]]], np.uint16),
+        "doc_len": np.array([2, 1], np.int32), "layers": np.array([1, 2])})
+
+
 def object_npz(path: Path) -> Path:
     """An .npz with a member that numpy would unpickle."""
     buffer = io.BytesIO()
@@ -314,7 +322,7 @@ def object_npz(path: Path) -> Path:
 
 EXAMPLES: dict[str, tuple[str, Callable[[Path], Path]]] = {  # name -> format, what writes one
     "gptoss_json": ("gptoss", gptoss_json), "gptoss_npz": ("gptoss", gptoss_npz),
-    "olmoe_counts": ("olmoe-counts", olmoe_counts), "olmoe_jsonl": ("olmoe-jsonl", olmoe_jsonl),
+    "esft_npz": ("esft", esft_npz), "olmoe_counts": ("olmoe-counts", olmoe_counts), "olmoe_jsonl": ("olmoe-jsonl", olmoe_jsonl),
     "esft_text": ("esft-text", esft_text), "megatron": ("megatron", megatron), "tensorrt": ("tensorrt", tensorrt),
     "flame_moe": ("flame-moe", flame_moe), "moe_lrc": ("moe-lrc", moe_lrc),
     "moe_infinity": ("moe-infinity", moe_infinity), "moe_atlas": ("moe-atlas", moe_atlas),
@@ -323,4 +331,4 @@ OPTIONS: dict[str, dict[str, Any]] = {"gptoss_json": {"n_experts": 4}, "gptoss_n
                                       "olmoe_jsonl": {"n_experts": 4, "model": "tiny"}, "esft_text": {"n_experts": 8, "top_k": 3},
                                       "flame_moe": {"n_experts": 8}, "moe_lrc": {"top_k": 2}, "moe_infinity": {"top_k": 2}}
 LINES = ("olmoe_jsonl", "megatron")  # whole lines can be cut off unseen
-CHECKSUMMED = ("gptoss_npz", "olmoe_counts")  # a changed byte of these is never a number
+CHECKSUMMED = ("esft_npz", "gptoss_npz", "olmoe_counts")  # a changed byte of these is never a number

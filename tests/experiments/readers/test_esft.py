@@ -141,7 +141,7 @@ def test_damage_is_named_with_its_place(tmp_path: Path, changes: dict[str, Any],
 def test_files_that_are_no_npz(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "task.npz"
     path.write_bytes(content)
-    with pytest.raises(TraceError, match="download the file again"):
+    with pytest.raises(TraceError, match="download or export the file again"):
         EsftTrace(path)
     with pytest.raises(TraceError, match="no such file"):
         EsftTrace(tmp_path / "other.npz")
