@@ -16,12 +16,14 @@ import re
 import resource
 import struct
 import sys
+from array import array
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
 DEEPEST = 12  # containers within containers; a trace has six
 MOST_NODES = 50_000_000
 MOST_MEMBERS = 100_000
+LARGE_TABLE = 64  # entries of a mapping of numbers that is written as two columns
 SHOWN = 100
 NUMBERS = {"b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q", "f2": "e", "f4": "f", "f8": "d"}
 STORAGES = {"FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", "BFloat16Storage": "bf", "LongStorage": "i8", "IntStorage": "i4",
@@ -309,6 +311,7 @@ class Writer:
         self._file, self._dropped = file, frozenset(dropped)
         self._nodes = self._written = 0
         self._at: dict[int, tuple[int, int]] = {}
+        self._tables: list[bytes] = []
 
     def tree(self, value: Any, depth: int = 0) -> Any:
         """JSON of a value. Raises RefusedError for what is not plain, too deep or too much."""
@@ -325,7 +328,7 @@ class Writer:
         if kind in (list, tuple):
             return {"l" if kind is list else "t": [self.tree(one, depth + 1) for one in value]}
         if kind is dict:
-            return {"d": [[self.tree(key, depth + 1), self.tree(one, depth + 1)] for key, one in value.items() if key not in self._dropped]}
+            return self._mapping(value, depth)
         if kind is Record:
             return {"r": self.tree(getattr(value, "fields", {}), depth)}
         if kind is Array and hasattr(value, "data"):
@@ -333,6 +336,21 @@ class Writer:
         if kind is Tensor and value.storage.data is not None:
             return {"x": [value.storage.dtype, list(value.size), list(value.stride), value.first, *self._bytes(value.storage.data)]}
         raise RefusedError(f"a value of type {kind.__name__}; only numbers, text, lists, mappings and arrays are read")
+
+    def _mapping(self, value: dict[Any, Any], depth: int) -> Any:
+        if len(value) >= LARGE_TABLE and all(type(key) is int and type(one) is int for key, one in value.items()):
+            return {"n": self._table(value)}
+        return {"d": [[self.tree(key, depth + 1), self.tree(one, depth + 1)] for key, one in value.items() if key not in self._dropped]}
+
+    def _table(self, value: dict[int, int]) -> tuple[int, int]:
+        """Keys and then values of a mapping of whole numbers, eight bytes each. Raises RefusedError for larger ones."""
+        try:
+            columns = array("q", value.keys()), array("q", value.values())
+        except OverflowError:
+            raise RefusedError("a number beyond 64 bits") from None
+        data = columns[0].tobytes() + columns[1].tobytes()
+        self._tables.append(data)  # so that its place in memory, by which bytes are known, is not used again
+        return self._bytes(data)
 
     def _bytes(self, data: bytes) -> tuple[int, int]:
         if id(data) not in self._at:

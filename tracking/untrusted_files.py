@@ -98,6 +98,9 @@ def _value(node: Any, content: Any) -> Any:
         return tuple(_value(one, content) for one in inner)
     if kind == "d":
         return {_value(key, content): _value(one, content) for key, one in inner}
+    if kind == "n":
+        keys, values = _flat(np.dtype("<i8"), inner[0], inner[1], content).reshape(2, -1).tolist()
+        return dict(zip(keys, values))
     if kind == "r":
         return _value(inner, content)
     return _array(content, *inner) if kind == "a" else _tensor(content, *inner)

@@ -62,6 +62,14 @@ def test_a_pt_file_is_what_torch_reads_with_weights_only(zipped: bool, tmp_path:
     assert found["records"][0]["n"] == 3 and found["scores"][1] is None
 
 
+def test_large_tables_of_numbers(tmp_path: Path) -> None:
+    """As Counters of token ids are; two of them, so that one is not taken for the other."""
+    tables = [Counter({np.int64(key): key * factor for key in range(1000)}) for factor in (1, -3)]
+    assert plain_values(written(tmp_path / "x", [*tables, tables[0]], 4), "pickle") == [*tables, tables[0]]
+    with pytest.raises(UntrustedError, match="beyond 64 bits"):
+        plain_values(written(tmp_path / "x", dict.fromkeys(range(100), 2**63), 4), "pickle")
+
+
 def test_fields_that_nobody_asked_for_are_left_in_the_child(tmp_path: Path) -> None:
     content = [{"layer_id": 1, "hidden_states": np.zeros((100, 100))}]
     assert plain_values(written(tmp_path / "x", content, 4), "pickle", ["hidden_states"]) == [{"layer_id": 1}]
