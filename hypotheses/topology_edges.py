@@ -23,7 +23,7 @@ from hypotheses.topology_parts import Part, Row, columns
 EDGE_WORK = 2.5e9  # rows x pairs x shifts
 NULL_CELLS = 2**27  # of the null draws, float32
 FEWEST_SHIFTS = 39
-MANY_EXPERTS, MOST_EDGES = 32, 2_000  # beyond so many experts only the strongest edges of a pair are listed
+MOST_CELLS, MOST_EDGES = 2**18, 2_000  # of a trace with more cells only the strongest edges of a pair are listed
 EDGE_COLUMNS = ("layer_i", "layer_j", "i", "j", "phi", "p", "q", "n", "published")
 PATH_COLUMNS = ("kind", "pathway", "step", "layer", "expert", "phi", "weight")
 
@@ -39,8 +39,9 @@ def edge_part(counts: TopologyCounts) -> Part:
     tables = _tables(counts)
     edges = _edges(counts)
     rows: list[Row] = []
+    whole = sum(table.size for table in tables) <= MOST_CELLS
     for (a, b), table, one in zip(counts.adjacent, tables, edges):
-        rows += _rows(a, b, table, one)
+        rows += _rows(a, b, table, one, whole)
     part.tables["cross_layer_correlation"] = columns(rows, EDGE_COLUMNS)
     part.tables["pathways"] = columns(_paths(counts, edges), PATH_COLUMNS)
     testable = sum(one.n_testable for one in edges)
@@ -48,7 +49,8 @@ def edge_part(counts: TopologyCounts) -> Part:
     estimate = Estimate(share, None, None, "share of pairs", "document", counts.n_documents, "Benjamini-Hochberg under circular shifts",
                         plug_in=share, n=testable, n_of="expert pairs")
     part.estimates["phi_edges_published"] = gated(estimate, few_documents(counts.n_documents))
-    part.facts["edges"] = [{"layers": list(pair), "published": int(one.published.sum()), "testable": one.n_testable, "shifts": one.n_draws,
+    part.facts["edges"] = [{"layers": list(pair), "published": int(one.published.sum()), "testable": one.n_testable, "whole": whole,
+                            "shifts": one.n_draws,
                             "shifts_for_one_edge": one.draws_for_one, "reason": one.reason} for pair, one in zip(counts.adjacent, edges)]
     return part
 
@@ -85,10 +87,10 @@ def _edges(counts: TopologyCounts) -> list[Edges]:
     return [phi_edges(phi(place, own), draws, least_phi=settings.edge_cut) for place, draws in enumerate(null)]
 
 
-def _rows(a: int, b: int, table: Float, edges: Edges) -> list[Row]:
+def _rows(a: int, b: int, table: Float, edges: Edges, whole: bool) -> list[Row]:
     phi = edges.phi
     known = np.isfinite(phi)
-    if max(phi.shape) > MANY_EXPERTS:
+    if not whole:
         strength = np.where(known, np.abs(np.nan_to_num(phi)), -1.0)
         least = max(float(np.sort(strength, axis=None)[-min(MOST_EDGES, strength.size)]), 0.0)
         known &= (strength >= least) | edges.published

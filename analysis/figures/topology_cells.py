@@ -38,6 +38,7 @@ class Grid:
 
     signed: colours diverge about 0. dots: cells to mark, in the words of dot_label. limits: ends of the colour scale; else the values'.
     power: exponent of the colour scale, below 1 to spread out small values. intervals: write them into cells where there is room.
+    absent: what a cell without a value is, where not undefined.
     """
 
     marks: Marks
@@ -54,6 +55,7 @@ class Grid:
     square: bool = True
     intervals: bool = True
     digits: int = 2
+    absent: str = ""
 
 
 def thin_ticks(axis: Axis, names: Sequence[str], at_most: int) -> None:
@@ -187,7 +189,7 @@ def cell_keys(grids: Sequence[Grid]) -> list[Artist]:
     """Legend entries of what occurs in the grids: gated, undefined, dots."""
     entries: list[Artist] = []
     if any(np.isnan(grid.marks.value).any() for grid in grids):
-        entries.append(Patch(facecolor=UNDEFINED_FILL, label="undefined"))
+        entries.append(Patch(facecolor=UNDEFINED_FILL, label=next((grid.absent for grid in grids if grid.absent), "undefined")))
     if any(grid.marks.gated.any() for grid in grids):
         entries.append(gated_key())
     for grid in grids:

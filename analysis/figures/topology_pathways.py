@@ -29,7 +29,8 @@ LAYERS_WITH_IDS = 16
 class CrossLayerPhi:
     """phi [X, Y] of being chosen at two layers, in [-1, 1], NaN where an indicator is constant. kept [X, Y]: the edges that are published.
 
-    rows, columns: expert ids in the order drawn, by id if not given. layers: names of the earlier and the later one.
+    rows, columns: expert ids in the order drawn, by id if not given. layers: names of the earlier and the later one. absent: what a cell
+    without phi is, where not undefined.
     """
 
     phi: Any
@@ -38,6 +39,7 @@ class CrossLayerPhi:
     kept_words: str = "published edge: |\u03c6| \u2265 0.1 and q < 0.05"
     rows: Sequence[int] | None = None
     columns: Sequence[int] | None = None
+    absent: str = ""
 
 
 @drawn
@@ -52,7 +54,7 @@ def phi_map(shown: CrossLayerPhi) -> Figure:
     kept = None if shown.kept is None else np.asarray(shown.kept, np.bool_)[np.ix_(np.array(rows, int), np.array(columns, int))]
     grid = Grid(marks, [str(i) for i in rows], [str(i) for i in columns], f"expert at layer {shown.layers[0]} (id)",
                 f"expert at layer {shown.layers[1]} (id)", "\u03c6 (correlation of being chosen)", signed=True, dots=kept,
-                dot_label=shown.kept_words, intervals=False)
+                dot_label=shown.kept_words, intervals=False, absent=shown.absent)
     figure = canvas(5.3, 6.2)
     axes = figure.subplots()
     image = paint(axes, grid)

@@ -148,14 +148,22 @@ def phi_picture(view: View) -> Drawn:
         return not_drawn("The correlation of experts of two layers", view.estimate("phi_edges_published").reason)
     kept = _joint(view, "published", layer, 0.0)
     assert kept is not None
-    few = " Only the strongest pairs of experts are listed; the others are grey." if np.isnan(phi).mean() > 0.5 else ""
-    return Picture("cross_layer_correlation", phi_map(CrossLayerPhi(phi, (str(layer), str(layer + 1)), kept > 0)),
+    few = "" if _all_listed(view) else " Only the strongest pairs of experts are listed; the others are grey."
+    shown = CrossLayerPhi(phi, (str(layer), str(layer + 1)), kept > 0, absent="not listed, or undefined" if few else "")
+    return Picture("cross_layer_correlation", phi_map(shown),
                    f"Correlation of being the first choice at layer {layer} and at layer {layer + 1}.{few} Published edges pass |\u03c6| "
                    "\u2265 0.1 and false-discovery control under circular shifts.", "Heat map of phi, expert by expert.")
 
 
+def _all_listed(view: View) -> bool:
+    """Whether the table of expert pairs has every pair, or only the strongest of a large trace."""
+    return all(edge.get("whole", True) for edge in view.facts.get("edges", ()))
+
+
 def flows(view: View) -> Flows | None:
-    """Tokens by expert of adjacent layers, for the Sankey diagram; None without flows."""
+    """Tokens by expert of adjacent layers, for the Sankey diagram; None without flows, or where not all of them are listed."""
+    if not _all_listed(view):
+        return None
     tables = [_joint(view, "n", layer, 0.0) for layer in range(view.n_layers - 1)]
     known = [table for table in tables if table is not None]
     if not known or len(known) < len(tables):
@@ -167,10 +175,9 @@ def sankey_picture(view: View) -> Drawn:
     """Flows between adjacent layers, for print."""
     shown = flows(view)
     if shown is None:
-        return not_drawn("The flow of tokens", view.estimate("phi_edges_published").reason)
-    few = " Of layers with many experts only the strongest pairs are listed and drawn." if max(view.n_experts) > 32 else ""
-    return Picture("cross_layer_sankey", sankey_figure(shown),
-                   f"Flow of tokens between the first choices of adjacent layers, as bands.{few}",
+        why = view.estimate("phi_edges_published").reason if _all_listed(view) else "layers and experts are too many to list every flow"
+        return not_drawn("The flow of tokens", why)
+    return Picture("cross_layer_sankey", sankey_figure(shown), "Flow of tokens between the first choices of adjacent layers, as bands.",
                    "Bands between columns of experts.")
 
 
