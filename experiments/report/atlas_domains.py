@@ -99,10 +99,9 @@ def association_table(view: View) -> Table:
                      _tiny(row["avg_variance"]), row["gate"] or ""])
     return Table("association", "Strength of association by layer",
                  [Column("layer"), Column("seed: V", "number"), number_column("V [95%]"), Column("seed: I(E;D)", "number"),
-                  number_column("I(E;D), bits [95%]"), Column("seed: variance ×1e4", "number"), Column("beyond documents ×1e4", "number"),
-                  reason_column()], rows,
-                 in_full(rows, "Seed: the plug-in, which sampling noise of documents enlarges. Variance: of P(e|d) over domains, less what documents "
-                         "of one domain vary by."))
+                  number_column("I(E;D), bits [95%]"), Column("seed: variance", "number"), Column("ours", "number"), reason_column()], rows,
+                 in_full(rows, "Seed: the plug-in, which sampling noise of documents enlarges. Variance, ×1e4: of P(e|d) over domains; ours is less "
+                         "what documents of one domain vary by."))
 
 
 def _p(p: float | None, log10: float | None) -> str:
@@ -219,14 +218,14 @@ def entropy_blocks(view: View) -> list[Block]:
     table: list[list[Cell]] = [[row["domain"], estimate_of(row, unit="bits"), row["seed"], row["reason"] or ""]
                                for row in of_layer(view, "domain_entropy", view.shown)]
     pairs = sorted((row for row in of_layer(view, "entropy_differences", view.shown) if row["value"] is not None), key=lambda row: -abs(row["value"]))
-    differing: list[list[Cell]] = [[f"{row['first']} \u2212 {row['second']}", estimate_of({**row, "status": ""}, unit="bits"), row["p_adjusted"]]
-                                   for row in pairs[:10]]
+    differing: list[list[Cell]] = [[f"{row['first']} \u2212 {row['second']}", estimate_of({**row, "status": ""}, unit="bits"),
+                                    _p(row["p_adjusted"], None)] for row in pairs[:10]]
     blocks: list[Block] = [picture, Table("domain_entropy", f"Entropy by domain, {layer_words(view, view.shown)}",
                                           [Column("domain"), number_column("entropy, bits [95%]"), Column("seed: plug-in", "number"),
                                            reason_column()], table, in_full(table))]
     if differing:
         blocks.append(Table("entropy_differences", f"Largest differences of entropy between domains, {layer_words(view, view.shown)}",
-                            [Column("domains"), number_column("difference, bits [95%]"), Column("p, Holm over all pairs", "number", 4)], differing))
+                            [Column("domains"), number_column("difference, bits [95%]"), Column("p, Holm over all pairs")], differing))
     return blocks
 
 
