@@ -147,6 +147,6 @@ def _write(directory: Path, text: str, judged: Judged, arguments: argparse.Names
     write_json(directory / NUMBERS, {"facts": evaluation.facts, "estimates": {name: one.to_json() for name, one in evaluation.estimates.items()},
                                      "rho_by_min_count": evaluation.tables["rho_sensitivity"]})
     figures = figures_of(judged.shown, entropy_nats=judged.limit_nats, frequency_threshold=arguments.frequency_threshold,
-                         n_experts=arguments.n_experts)
+                         n_experts=arguments.n_experts, rho=evaluation.estimates["freq_entropy_rho"])
     for name, figure in figures.items():
         save(figure, directory, name)

@@ -45,13 +45,14 @@ def _fastpath(types: TypeColumns, frequency_threshold: int, entropy_nats: float,
 
 
 def figures_of(
-    table: Mapping[str, Any], *, entropy_nats: float, frequency_threshold: int = 50, n_experts: int | None = None
+    table: Mapping[str, Any], *, entropy_nats: float, frequency_threshold: int = 50, n_experts: int | None = None, rho: Estimate | None = None
 ) -> dict[str, Figure]:
     """The four figures of one layer's table, by file name.
 
     table: the seed's columns, one row per token type; `frequency`, `mean_entropy` (nats) are needed,
     `routing_consistency` is drawn if there.
-    n_experts: for ln E; the largest mean entropy stands in for it where None. Raises ValueError on an empty table.
+    rho: its point value and p, written above the key figure. n_experts: for ln E; the largest mean entropy stands in for it where None.
+    Raises ValueError on an empty table.
     """
     types = TypeColumns.of(table, "all token types", min_count=1)
     if not len(types.frequency) or not types.frequency.sum() > 0:
@@ -63,7 +64,7 @@ def figures_of(
     edges = np.linspace(0, max(uniform, float(known.max())), 51)
     finite = np.isfinite(types.mean_entropy)
     counts = np.histogram(types.mean_entropy[finite], bins=edges)[0] / max(int(finite.sum()), 1)
-    panel = EntropyPanel(types, bins, None, entropy_nats, uniform if n_experts is not None else None, frequency_threshold)
+    panel = EntropyPanel(types, bins, rho, entropy_nats, uniform if n_experts is not None else None, frequency_threshold)
     spread = EntropyDistribution(edges[:-1], edges[1:], counts, types, bins, "token types", {"threshold": entropy_nats}, {}, uniform)
     return {
         "frequency_vs_entropy": frequency_vs_entropy(panel),
