@@ -10,18 +10,24 @@ Severity = Literal["invalidating", "warning", "note"]
 
 FAMILIES = ("loads", "slots", "layers", "sequence", "domains", "router_entropy", "types", "intervals")  # what a flaw can spoil
 EVERYTHING = FAMILIES
+DEPENDENT = 0.05  # share of documents that are no observations of their own: standard errors are too small by 2.5 %
 SHOWN = 6  # places that are named; more are counted
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What one code means. invalidates: families of FAMILIES whose numbers are wrong, or whose intervals are, while the flaw is there."""
+    """What one code means.
+
+    invalidates: families of FAMILIES whose numbers are wrong, or whose intervals are, while the flaw is there; material: share below which
+    they are not wrong enough for a verdict to be withheld.
+    """
 
     title: str
     consequence: str
     remedy: str
     invalidates: tuple[str, ...] = ()
     severity: Severity = "warning"
+    material: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,10 +58,11 @@ class Flaw:
 
 
 def flaw(code: str, count: int, of: int, unit: str, words: str, where: Iterable[str] = ()) -> Flaw:
-    """The finding `code` of CODES; KeyError for a code that is not there."""
-    kind = CODES[code]
-    return Flaw(code, int(count), int(of), unit, float(count / of) if of else 0.0, places(tuple(where)), words, kind.consequence, kind.remedy,
-                kind.invalidates, kind.severity)
+    """The finding `code` of CODES; below its `material` share it is a warning. KeyError for a code that is not there."""
+    kind, share = CODES[code], float(count / of) if of else 0.0
+    slight = bool(kind.invalidates) and share < kind.material
+    return Flaw(code, int(count), int(of), unit, share, places(tuple(where)), words, kind.consequence, kind.remedy,
+                () if slight else kind.invalidates, "warning" if slight else kind.severity)
 
 
 def places(every: Sequence[str]) -> tuple[str, ...]:
@@ -78,7 +85,7 @@ CODES: dict[str, Kind] = {
         "collect the layer again in float32, or leave the named layers out", ("router_entropy",), "invalidating"),
     "counted_twice": Kind(
         "documents are there twice", "estimates stay and their standard errors shrink by up to sqrt 2: what is no evidence looks like some",
-        "keep one copy of each document", ("intervals",), "invalidating"),
+        "keep one copy of each document", ("intervals",), "invalidating", DEPENDENT),
     "repeated_rows": Kind(
         "blocks of rows are there again", "the tokens of the block count twice, in their own documents or in others",
         "re-cut the documents without overlap; do not count a pass that was tried again", EVERYTHING, "invalidating"),
@@ -99,7 +106,7 @@ CODES: dict[str, Kind] = {
         "keep one layer of each group; gate, up and down of a block are one router", ("layers",), "invalidating"),
     "unsorted_slots": Kind(
         "slots are not in the order of their weights", "slot 0 is not the first choice: whatever rests on first choices is wrong",
-        "sort ids and weights of each row by falling weight", ("slots", "layers", "sequence"), "invalidating"),
+        "sort ids and weights of each row by falling weight", ("slots", "layers", "sequence"), "invalidating", 0.001),
     "slot_order_unknown": Kind(
         "the order of slots cannot be checked", "without weights nothing shows that slot 0 is the first choice",
         "record the weights, or say in the meta that the source sorts its choices", (), "note"),
@@ -135,7 +142,7 @@ CODES: dict[str, Kind] = {
         "of no decision", "count pairs of first choices, or of all slots", ("layers",), "invalidating"),
     "dependent_documents": Kind(
         "documents share a long beginning", "a cluster that shares a prompt is one observation: intervals over its documents are too narrow",
-        "take one document of each cluster, or name the cluster as the document", ("intervals",), "invalidating"),
+        "take one document of each cluster, or name the cluster as the document", ("intervals",), "invalidating", DEPENDENT),
     "shared_prefix": Kind(
         "documents begin alike", "the rows of a template are alike in every document and look like agreement between documents",
         "drop the template's rows, or show results with and without them"),

@@ -34,7 +34,9 @@ def test_a_flaw_is_found_at_every_severity_and_no_other(name: str) -> None:
         shares.append(one.share)
         assert 0 < one.count <= one.of or code == "few_documents"
         assert 0 < one.share <= 1 and one.words and len(one.where) <= SHOWN + 1
-        assert one.severity == CODES[code].severity and set(one.invalidates) <= set(FAMILIES)
+        slight = one.share < CODES[code].material
+        assert one.severity == ("warning" if slight else CODES[code].severity) and set(one.invalidates) <= set(FAMILIES)
+        assert one.invalidates == (() if slight else CODES[code].invalidates)
     if code not in ("slot_order_unknown", "dense_layers", "small_sample", "few_documents", "physical_ids"):
         assert shares[0] <= shares[1] <= shares[2]
 
@@ -139,6 +141,13 @@ def test_parts_of_two_models_differ() -> None:
     assert differing_meta([meta]) is None and differing_meta([meta, meta]) is None
     found = differing_meta([meta, replace(meta, model="other", vocabulary_size=7), meta])
     assert found is not None and (found.count, found.of) == (1, 3) and "model" in found.words and "vocabulary_size" in found.words
+
+
+def test_a_few_dependent_documents_are_a_warning_and_many_withhold_a_verdict() -> None:
+    for code, few, many in (("counted_twice", 4, 5), ("dependent_documents", 4, 5)):
+        assert flaw(code, few, 100, "documents", "").invalidates == () and flaw(code, few, 100, "documents", "").severity == "warning"
+        assert flaw(code, many, 100, "documents", "").invalidates == ("intervals",)
+    assert flaw("duplicate_keys", 1, 10**9, "rows", "").severity == "invalidating"
 
 
 def test_what_a_flaw_spoils_until_it_is_accepted() -> None:
