@@ -83,6 +83,8 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument("--only", action="append", choices=("usage", "domains", "layers", "sequence"), help="a section (all, if not given)")
     measure.add_argument("--seed", type=int, default=0, help="of every random draw")
     measure.add_argument("--shifts", type=int, default=199, help="circular shifts behind each null (999 for a judged family)")
+    measure.add_argument("--accept", action="append", default=[], metavar="CODE", help="a finding of `assay inspect` that does no harm here: the "
+                         "numbers that it would invalidate are not marked")
     measure.add_argument("--out", metavar="FILE", help="write the rows as .csv or .json")
     metrics = commands.add_parser("metrics", help="every metric: definition, unit, interval, when it is undefined, source")
     metrics.add_argument("id", nargs="?", help="one metric in full")

@@ -159,13 +159,14 @@ def measure(root: Path, arguments: argparse.Namespace) -> int:
     """Print every number that a trace gives, and write them if asked."""
     from analysis.survey import SECTIONS, SurveyPlan
     from experiments import measuring
+    from experiments.inspecting import known
 
     given = Path(arguments.trace)
     path = given if given.exists() else root / arguments.trace
     out = None if arguments.out is None else measuring.destination(Path(arguments.out))
     plan = SurveyPlan(split=arguments.split, seed=arguments.seed, n_shifts=arguments.shifts, sections=tuple(arguments.only or SECTIONS))
     rows = []
-    for row in measuring.rows_of(measuring.open_trace(path), plan):
+    for row in measuring.rows_of(measuring.open_trace(path), plan, known(arguments.accept)):
         rows.append(row)
         print(measuring.line(row), flush=True)
     if out is not None:

@@ -10,7 +10,6 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from analysis.trace import SPLITS, CountsTrace, RoutingTrace, TraceError
-from experiments.measuring import open_trace
 from tracking import count_tables
 from tracking.atomic import write_text
 
@@ -39,6 +38,8 @@ def opened(path: Path) -> RoutingTrace | CountsTrace:
         from experiments.importing import whole
 
         return whole(path)
+    from experiments.measuring import open_trace
+
     return open_trace(path)
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from analysis.audit.flaw import FAMILIES
+from analysis.gates import gated
+from analysis.registry import find
 from analysis.survey import Row, SurveyPlan, survey
 from analysis.trace import CountsTrace, RoutingTrace, TraceError
 from tracking.atomic import write_text
@@ -31,9 +35,25 @@ def open_trace(path: Path) -> RoutingTrace:
     return trace
 
 
-def rows_of(trace: RoutingTrace, plan: SurveyPlan) -> Iterator[Row]:
-    """The survey of a trace; `plan.split` must have documents."""
-    yield from survey(trace, plan)
+FAMILIES_OF = {  # module of analysis.metrics -> what the audit calls what its numbers are made of; others rest on everything
+    "usage": ("loads",), "association": ("loads", "domains"), "specialization": ("loads", "domains"), "coactivation": ("loads",),
+    "coactivation_clusters": ("loads",), "information": ("slots", "layers"), "excess": ("slots", "layers"), "coupling": ("slots", "layers"),
+    "transfer": ("slots", "layers", "domains"), "sequence": ("slots", "sequence"), "repetition": ("slots", "sequence"),
+    "entropy": ("router_entropy",), "frequency": ("router_entropy", "types"), "zipf": ("types",)}
+FLAWED = "flawed_trace"
+
+
+def rows_of(trace: RoutingTrace, plan: SurveyPlan, accepted: Collection[str] = ()) -> Iterator[Row]:
+    """The survey of a trace; `plan.split` must have documents. A number that a finding of the audit invalidates is gated, unless accepted."""
+    from analysis.audit import invalidating
+    from experiments.inspecting import findings
+
+    flaws = findings(trace, plan.split)
+    for row in survey(trace, plan):
+        module = find(row.metric).function.__module__.rpartition(".")[2]
+        spoiled = invalidating(flaws, ("intervals", *FAMILIES_OF.get(module, FAMILIES)), accepted)
+        reason = f"{FLAWED}: {', '.join(one.code for one in spoiled)}; see assay inspect, or --accept what does no harm" if spoiled else None
+        yield replace(row, estimate=gated(row.estimate, reason))
 
 
 def destination(path: Path) -> Path:

@@ -10,6 +10,7 @@ import pytest
 
 from experiments import cli
 from tests.experiments.readers.test_esft import written as esft_file
+from tests.experiments.test_audit_stage import doubled
 from tests.synthetic_trace import make_documents, make_trace
 
 
@@ -53,3 +54,14 @@ def test_traces_of_two_models_held_against_each_other(trace: Path, tmp_path: Pat
 def test_refusals_name_the_remedy(trace: Path, capsys, argv: tuple[str, ...], words: str) -> None:
     assert cli.main(["inspect", *(word.format(trace=trace) for word in argv)]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_measure_marks_what_a_finding_invalidates(tmp_path: Path, capsys) -> None:
+    doubled(tmp_path / "trace")
+    arguments = ["measure", str(tmp_path / "trace"), "--only", "usage"]
+    assert cli.main(arguments) == 0
+    marked = capsys.readouterr().out
+    assert cli.main([*arguments, "--accept", "counted_twice"]) == 0
+    accepted = capsys.readouterr().out
+    assert marked.count("flawed_trace: counted_twice") > 10 and "flawed_trace" not in accepted
+    assert [line.split()[:1] for line in marked.splitlines()] == [line.split()[:1] for line in accepted.splitlines()]
