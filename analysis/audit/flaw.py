@@ -88,7 +88,7 @@ CODES: dict[str, Kind] = {
         "keep one copy of each document", ("intervals",), "invalidating", DEPENDENT),
     "repeated_rows": Kind(
         "blocks of rows are there again", "the tokens of the block count twice, in their own documents or in others",
-        "re-cut the documents without overlap; do not count a pass that was tried again", EVERYTHING, "invalidating"),
+        "re-cut the documents without overlap; do not count a pass that was tried again", EVERYTHING, "invalidating", 0.02),
     "common_factor": Kind(
         "counts have a common factor", "every token was counted that many times: tests and standard errors take it for more data",
         "divide by the factor, after finding out which pass or operation was counted again", ("intervals",), "invalidating"),
