@@ -136,7 +136,7 @@ class TraceSpec(Frozen):
     top_k: Positive | None = None
     layers: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     mapping: str | None = None
-    test_share: Share = 0.7
+    test_share: Annotated[float, Field(gt=0, le=1)] = 0.7  # 1 where nothing is tuned: every document is judged
     salt: str = "assay"
 
     @property

@@ -36,6 +36,7 @@ def domains_part(counts: AtlasCounts) -> Part:
     part.tables["entropy_differences"] = columns([row for layer in layers for row in _differences(counts, layer)] if several else [], DIFFERENCES)
     part.tables["top_experts"] = columns([row for layer in layers for row in _tops(counts, layer)], TOPS)
     part.tables["components"] = columns(_components(counts), COMPONENTS)
+    part.facts["components_reason"] = counts.untold_components
     if not several:
         part.facts["experts_reason"] = ONE_DOMAIN
     return part
@@ -100,7 +101,7 @@ def _components(counts: AtlasCounts) -> list[Row]:
     """Selections by component where a source recorded components that differ: the kept one's, and those that it says differ from it."""
     details = counts.trace.meta.details
     recorded = [one for one in (details, *details.get("imported", ())) if one.get("components", {}).get("differences")]
-    if not recorded:
+    if not recorded or counts.untold_components:
         return []
     components = recorded[0]["components"]
     more: dict[tuple[str, int, str], list[tuple[int, int]]] = {}

@@ -120,6 +120,13 @@ class AtlasCounts:
         per_domain = [n for n in self.documents_per_domain.values() if n]
         return f"{UNTESTABLE}: {ONE_EACH}" if per_domain and max(per_domain) == 1 and len(per_domain) > 1 else None
 
+    @property
+    def untold_components(self) -> str | None:
+        """Why differences between components, which a source counts over all its documents, cannot be told for the judged ones."""
+        if isinstance(self.trace, CountsTrace) or all(row.split == self.split for row in self.trace.documents):
+            return None
+        return "components are compared over all documents, and some of them are not judged; give trace.test_share = 1.0"
+
     def honest(self, estimate: Estimate) -> Estimate:
         """An estimate on domains as it may be said: where nothing is testable it is a point without an interval, and why is its gate."""
         return _point(estimate, self.untestable, self.n_documents)

@@ -185,6 +185,10 @@ def separated_picture(view: View) -> Drawn:
 def components_picture(view: View) -> Drawn:
     """Part 7: the components of the most separated layer, where a source recorded them and they differ."""
     rows = view.rows("components")
+    details = view.content.trace.meta.details
+    differ = any(one.get("components", {}).get("differences") for one in (details, *details.get("imported", ())))
+    if not rows and differ:
+        return not_drawn("Use by component (Part 7)", view.facts.get("components_reason"))
     if not rows:
         return Paragraph("Components (Part 7): this trace holds one routing decision a layer, which gate, up and down share; there is nothing to "
                          "compare.", "note")
@@ -198,7 +202,7 @@ def components_picture(view: View) -> Drawn:
         total = n.sum(axis=1, keepdims=True)
         share = np.divide(n, total, out=np.full(n.shape, np.nan), where=total > 0)
         maps.append(DomainMap(f"Layer {depth_names(view)[layer]}, {component}", share, names))
-    return Picture("layer_all_components", domain_maps(maps), "Use by domain as each component recorded it; the components differ in this trace.",
+    return Picture(f"layer_{depth_names(view)[layer].replace(' ', '_')}_all_components", domain_maps(maps), "Use by domain as each component recorded it; the components differ in this trace.",
                    "One heat map for each component.")
 
 

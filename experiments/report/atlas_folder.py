@@ -21,7 +21,8 @@ from experiments.report.topology_columns import View, whole_table
 FOLDER = "atlas"
 STATISTICS, FREQUENCIES, PATHS = "comprehensive_expert_statistics.json", "proper_3d_statistics.json", "sample_trace_paths.json"
 PICTURES = ("comparative_layer_statistics", "expert_selection_traces", "expert_transition_heatmap", "expert_usage_timeline", "domain_separation",
-            "separated_layers", "layer_all_components", "repetition", "expert_load_map")
+            "separated_layers", "repetition", "expert_load_map")
+OF_COMPONENTS = "_all_components"
 TABLES = {"usage": "Every usage statistic", "association": "Association of expert and domain", "experts": "Every expert and its class",
           "domain_specialization": "Use and affinity by domain", "domain_entropy": "Entropy by domain",
           "repetition": "Repetition by layer and domain",
@@ -33,7 +34,7 @@ DRAWN_UP_TO = 10**9  # selections for which the range of one expert under unifor
 def folder(view: View, sections: Sequence[Section], figures: Path) -> dict[str, bytes]:
     """Path inside the run directory -> bytes. A figure that was not drawn is no file; the report says why."""
     drawn = {block.name for section in sections for block in section.blocks if isinstance(block, Picture)}
-    files = {f"{name}.png": (figures / f"{name}.png").read_bytes() for name in PICTURES if name in drawn}
+    files = {f"{name}.png": (figures / f"{name}.png").read_bytes() for name in sorted(drawn) if name in PICTURES or name.endswith(OF_COMPONENTS)}
     files |= {STATISTICS: _json(statistics(view)), FREQUENCIES: _json(frequencies(view)), PATHS: _json(paths(view))}
     for number, name in enumerate(depth_names(view)):
         if loads_of(view, number).sum():

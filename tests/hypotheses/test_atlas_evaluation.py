@@ -169,6 +169,13 @@ def test_components_that_differ_are_counted_apart(trace):
     assert n["ffn_up", 3] == n["ffn_down", 3] + 2 and n["ffn_up", 5] == n["ffn_down", 5] - 2 and n["ffn_up", 0] == n["ffn_down", 0]
 
 
+def test_components_are_not_compared_where_some_documents_are_not_judged():
+    base = world(PLAN, domains=2, test=4, calibration=2, layers=2)
+    details = {"components": {"recorded": ["down", "up"], "differences": [["domain0", 1, "up", 3, 2]]}}
+    found = describe(AtlasEvidence(MemoryTrace(replace(base.meta, details=details), base.documents, base.shards), FAST))
+    assert not len(found.tables["components"]["layer"]) and "not judged" in found.facts["components_reason"]
+
+
 def test_layers_of_unlike_k_are_rarefied():
     base = corpus(domains=2, test=22, calibration=0, length=30, layers=2)
     wide = world(PLAN, base=base)
