@@ -143,7 +143,7 @@ def _row(counts: AtlasCounts, number: int, test: AssociationTest, read: tuple[fl
         "mi": found["mi_E_D"].value, "mi_low": found["mi_E_D"].low, "mi_high": found["mi_E_D"].high, "mi_seed": found["mi_E_D"].plug_in,
         "avg_variance": found["avg_variance"].value, "avg_variance_low": found["avg_variance"].low, "avg_variance_high": found["avg_variance"].high,
         "avg_variance_seed": found["avg_variance_seed"].plug_in, "status": "untestable" if p is None else "tested", "reason": reason,
-        "caveats": "; ".join(test.caveats), "gate": found["mi_E_D"].gate or ""}
+        "caveats": " | ".join(test.caveats), "gate": found["mi_E_D"].gate or ""}
 
 
 def log10_p(chi2: float | None, df: int) -> float | None:

@@ -202,7 +202,8 @@ def components_picture(view: View) -> Drawn:
         total = n.sum(axis=1, keepdims=True)
         share = np.divide(n, total, out=np.full(n.shape, np.nan), where=total > 0)
         maps.append(DomainMap(f"Layer {depth_names(view)[layer]}, {component}", share, names))
-    return Picture(f"layer_{depth_names(view)[layer].replace(' ', '_')}_all_components", domain_maps(maps), "Use by domain as each component recorded it; the components differ in this trace.",
+    name = f"layer_{depth_names(view)[layer].replace(' ', '_')}_all_components"
+    return Picture(name, domain_maps(maps), "Use by domain as each component recorded it; the components differ in this trace.",
                    "One heat map for each component.")
 
 
@@ -245,6 +246,8 @@ def layer_blocks(view: View) -> list[Block]:
     test = view.estimate("association_p")
     words = (f"Over all layers, the association of expert and domain has p = {test.value:.2g} ({test.method})." if test.value is not None else
              f"Over all layers there is no test: {test.reason}.")
-    tables = [tests_table(view), association_table(view)] if view.rows("association") else []
-    return [Paragraph(words, "body" if test.value is not None else "warning"), separation_picture(view), *tables,
+    tables: list[Block] = [tests_table(view), association_table(view)] if view.rows("association") else []
+    told = dict.fromkeys(caveat for row in view.rows("association") for caveat in str(row["caveats"]).split(" | ") if caveat)
+    words_of = [Paragraph(f"{caveat.replace('_', ' ', 1)[0].upper()}{caveat.replace('_', ' ', 1)[1:]}.", "note") for caveat in told]
+    return [Paragraph(words, "body" if test.value is not None else "warning"), separation_picture(view), *words_of, *tables,
             separated_picture(view), components_picture(view)]
