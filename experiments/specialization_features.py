@@ -45,15 +45,15 @@ class MemoryStore:
 
 @dataclass(frozen=True)
 class MemoryTrace:
-    """Routing held in memory, whole documents a batch."""
+    """Routing of the documents of one split held in memory, whole documents a batch."""
 
     meta: TraceMeta
     documents: Sequence[DocumentRow]
     shards: Sequence[TraceBatch]
 
     def batches(self, *, split: str | None = None, layers: Sequence[int] | None = None) -> Iterator[TraceBatch]:
-        """Every row of the split, with the chosen layers."""
-        if split not in (None, SPLIT):
+        """Every row, with the chosen layers; none where no document is of the split, for all are of one."""
+        if split is not None and all(row.split != split for row in self.documents):
             return
         for one in self.shards:
             if layers is None:

@@ -26,14 +26,25 @@ if TYPE_CHECKING:
 
 Value = float | int | str
 Params = Mapping[str, Value]
-Evaluate = Callable[[Sequence[Params]], Sequence[Sequence[float] | None]]
 
 HEARTBEAT_S = 60
 GRACE_S = 600  # a batch is evaluated in one call and beats once, when it is asked
 ORIGIN = "origin"  # user attribute: "given" for cells that were computed elsewhere
 
+STOPPED = "stopped"  # user attribute of a PRUNED trial: why, and what was seen of it
 UNDEFINED = "undefined"  # user attribute of a FAILED trial that ended, without a value
 MAX_TRIES = 4  # per declared trial, where many points are undefined
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Stopped early: why, with what was known of it by then. Such a trial is told as PRUNED, and never on the front."""
+
+    reason: str
+    seen: Mapping[str, float]
+
+
+Evaluate = Callable[[Sequence[Params]], Sequence[Sequence[float] | Pruned | None]]
 
 
 class StudyError(RuntimeError):
@@ -121,8 +132,9 @@ class Study:
     def refine(self, total: int, evaluate: Evaluate, batch: int = 16, done: Callable[[int], None] = lambda _: None) -> int:
         """Ask, evaluate and tell until `total` trials of ours are complete, over all lives and processes; returns how many are.
 
-        evaluate: values [O] for each of at most `batch` parameter sets, None (or a NaN) where undefined; such a trial is FAILED and another
-        is asked in its place, until MAX_TRIES * total have been tried. done: called with the number of trials told after each batch.
+        evaluate: values [O] for each of at most `batch` parameter sets, None (or a NaN) where undefined, Pruned where it was stopped early; such
+        a trial is FAILED, or PRUNED, and another is asked in its place, until MAX_TRIES * total have been tried. done: called with the number of
+        trials told after each batch.
         """
         from optuna.trial import TrialState
 
@@ -133,7 +145,10 @@ class Study:
             if not trials:
                 return self._counts().complete
             for trial, values in zip(trials, evaluate([trial.params for trial in trials]), strict=True):
-                if values is None or not all(math.isfinite(value) for value in values):
+                if isinstance(values, Pruned):
+                    trial.set_user_attr(STOPPED, {"reason": values.reason, "seen": dict(values.seen)})
+                    self._study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+                elif values is None or not all(math.isfinite(value) for value in values):
                     trial.set_user_attr(UNDEFINED, True)
                     self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
                 else:
@@ -185,7 +200,8 @@ class Study:
         complete = sum(trial.state == TrialState.COMPLETE for trial in ours)
         running = sum(trial.state == TrialState.RUNNING for trial in ours)
         undefined = sum(bool(trial.user_attrs.get(UNDEFINED)) and trial.state == TrialState.FAIL for trial in ours)
-        return _Counts(complete, running, complete + running + undefined)
+        pruned = sum(trial.state == TrialState.PRUNED for trial in ours)
+        return _Counts(complete, running, complete + running + undefined + pruned)
 
     def table(self) -> TrialTable:
         """Every complete trial as plain arrays."""
@@ -199,6 +215,13 @@ class Study:
             values=np.array([trial.values for trial in trials], dtype=np.float64).reshape(len(trials), len(self.design.objectives)),
             given=np.array([_given(trial) for trial in trials], dtype=bool),
             retried=np.array(["failed_trial" in trial.system_attrs for trial in trials], dtype=bool))
+
+    def pruned(self) -> list[tuple[Params, Pruned]]:
+        """Parameters of every pruned trial, with why it was stopped, in the order in which they were asked."""
+        from optuna.trial import TrialState
+
+        trials = sorted(self._study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)), key=_first_number)
+        return [(dict(trial.params), Pruned(**trial.user_attrs[STOPPED])) for trial in trials if STOPPED in trial.user_attrs]
 
     def pareto(self) -> NDArray[np.int64]:
         """Numbers of the complete trials that no other beats in every objective, ascending."""
@@ -227,7 +250,7 @@ class Study:
 class _Counts(NamedTuple):
     complete: int
     running: int
-    tried: int  # complete, running, or ended undefined
+    tried: int  # complete, running, pruned, or ended undefined
 
 
 def _mutex(path: Path) -> AbstractContextManager[None]:

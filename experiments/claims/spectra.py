@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.stages.arm_sweep import CONFIRM, SWEEP
 from experiments.stages.arms import ARMS, collected
 from experiments.stages.context import Context
 from experiments.stages.stage import StageOf
@@ -13,8 +14,8 @@ from experiments.stages.stage import StageOf
 if TYPE_CHECKING:
     from hypotheses.spectra_evidence import SpectraEvidence, SpectraSettings
 
-BEFORE: tuple[StageOf, ...] = (ARMS,)
-AFTER: tuple[StageOf, ...] = ()
+BEFORE: tuple[StageOf, ...] = (SWEEP, ARMS)
+AFTER: tuple[StageOf, ...] = (CONFIRM,)
 PLANTED = {"specialists": {"loyal_share": "2/3", "outputs": "orthogonal", "loss": "the baseline's"},
            "permuted": {"domains": "permuted over documents, anew for each seed", "outputs": "the baseline's of the next seed"},
            "hash": {"routing": "by a hash of the token type"},

@@ -2,10 +2,54 @@
 
 from __future__ import annotations
 
-from experiments.report.blocks import Section
+from collections.abc import Mapping
+from typing import Any
+
+from analysis.estimate import Estimate
+from analysis.figures.spectra_sweep import Trials, trials_figure
+from analysis.figures.words import number
+from experiments.report.blocks import Block, Cell, Column, Paragraph, Picture, Section, Table
 from experiments.report.topology_columns import View
 
 
 def sweep_section(view: View) -> Section | None:
-    """None without a sweep."""
-    return None if not view.content.sweep else None
+    """Exploratory; None where the run had no sweep."""
+    found = view.content.sweep
+    if not found or "n_complete" not in found:
+        return None
+    trials, knobs = list(found["trials"]), list(found["knobs"])
+    blocks: list[Block] = [Paragraph("On calibration documents, one training seed a trial: it shows what the weights of the losses do, chooses a "
+                                     "point to look "
+                                     "at, and moves no declared option and no verdict.", "warning")]
+    blocks.append(Paragraph(f"{found['n_complete']} complete trials, {found['n_pruned']} stopped early. "
+                            + (f"{found['reason']}." if found.get("reason") else "")))
+    if trials:
+        chosen = found.get("chosen") or {}
+        blocks.append(Picture("spectra_sweep", trials_figure(Trials(
+            [one["mi_E_D"] for one in trials], [one["loss"] for one in trials], [one["state"] == "complete" for one in trials],
+            [bool(one["on_front"]) for one in trials], (chosen["mi_E_D"], chosen["loss"]) if chosen else None)),
+            "Information against loss on calibration documents; stopped trials are shown where their short training ended.", "Scatter of trials."))
+    rows: list[list[Cell]] = [[*(one[name] for name in knobs), one["mi_E_D"], one["loss"], one["state"], "yes" if one["on_front"] else "no",
+                               one["reason"]] for one in trials]
+    blocks.append(Table("sweep_trials", "Trials", [*(Column(name, "number", 4) for name in knobs), Column("I(E;D), bits", "number"),
+                                                    Column("loss, nats", "number"), Column("state"), Column("on the front"), Column("why stopped")],
+                                                    rows,
+                        "Values of a stopped trial are those of its short training; it is never on the front."))
+    importances: list[list[Cell]] = [[one["objective"], *((one["shares"] or {}).get(name) for name in knobs), one["reason"] or ""]
+                                     for one in found["importances"]]
+    blocks.append(Table("sweep_importances", "Share of each knob in reaching the best tenth (PED-ANOVA)",
+                        [Column("objective"), *(Column(name, "number") for name in knobs), Column("reason")], importances,
+                        "Of few trials: read it as a hint."))
+    return Section("sweep", "Weights of SPECTRA's losses (exploratory)", [*blocks, *_confirmed(found)], "sensitivity")
+
+
+def _confirmed(found: Mapping[str, Any]) -> list[Block]:
+    if not found.get("confirmed"):
+        return [Paragraph("The chosen point was not confirmed.", "note")]
+    chosen, rows = found["chosen"], list[list[Cell]]()
+    for name, words in (("mi_E_D", "I(E;D), bits"), ("loss", "held-out loss, nats")):
+        rows.append([words, chosen[name], Estimate.from_json(found["confirmed"][name]), found["optimism"][name]])
+    knobs = ", ".join(f"{name} {number(chosen[name], 4)}" for name in found["knobs"])
+    return [Table("sweep_confirmed", f"The chosen point ({knobs}) with fresh training seeds on test documents",
+                  [Column("quantity"), Column("calibration, one seed", "number"), Column("test, fresh seeds [95% interval]", "estimate"),
+                   Column("optimism", "number")], rows, "Optimism: calibration less test; what choosing the best of many trials brings.")]

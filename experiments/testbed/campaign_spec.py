@@ -9,6 +9,7 @@ from pydantic import Field
 from experiments.specs import Frozen, Positive
 
 AtLeastZero = Annotated[float, Field(ge=0)]
+AboveZero = Annotated[float, Field(gt=0)]
 
 
 class SpectraSpec(Frozen):
@@ -34,12 +35,29 @@ class SpectraSpec(Frozen):
         return self.model_dump(mode="json")
 
 
+class ArmSweepSpec(Frozen):
+    """A study over the weights of SPECTRA's losses, on calibration documents.
+
+    n_trials: complete ones; lambda_ortho, lambda_entropy, eps: ends of each knob on a logarithmic scale (eps None: as declared); steps: of a
+    trial's training; rung_steps: of the short training after which a poor trial is stopped; confirm_seeds: fresh seeds of the chosen point.
+    """
+
+    n_trials: Annotated[int, Field(ge=12)] = 12
+    lambda_ortho: tuple[AboveZero, AboveZero] = (1e-4, 1.0)
+    lambda_entropy: tuple[AboveZero, AboveZero] = (1e-4, 0.3)
+    eps: tuple[AboveZero, AboveZero] | None = (0.01, 0.3)
+    steps: Positive = 300
+    rung_steps: Positive = 100
+    confirm_seeds: Annotated[int, Field(ge=3)] = 3
+    margin_nats: AtLeastZero = 0.05
+
+
 class CampaignSpec(Frozen):
     """Arms that are trained alike but for the router, and what is kept of each.
 
     arms: each with `seeds` training seeds, from the experiment's seed on; beside: shown, each with `seeds_beside`; processes: trainings at
     a time; sample_tokens: router inputs kept a layer; probe_documents, probe_tokens: test documents of each domain, and first tokens of
-    each, that every expert is asked about.
+    each, that every expert is asked about; sweep: over the weights of SPECTRA's losses, None for none.
     """
 
     arms: Annotated[tuple[str, ...], Field(min_length=1)] = ("switch_top2", "spectra")
@@ -50,3 +68,4 @@ class CampaignSpec(Frozen):
     sample_tokens: Positive = 4_000
     probe_documents: Positive = 12
     probe_tokens: Positive = 64
+    sweep: ArmSweepSpec | None = None
