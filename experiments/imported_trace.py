@@ -24,6 +24,7 @@ from tracking.trace_meta import difference_table, differences, meta_to_json
 
 COUNTS, ROWS = "counts", "rows"
 MAPPED = "mapped"  # format of whatever a mapping explains
+PER_PART = 100_000  # numbers of a part: what was stored of one part says nothing of where the next one is
 OF_ONE_MODEL = ("model", "revision", "layers", "score_function", "entropy_of", "weights_mean", "tokenizer")
 
 
@@ -117,21 +118,20 @@ class ImportedTrace:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def numbered(self, finished: frozenset[int] = frozenset()) -> Iterator[tuple[int, TraceBatch]]:
-        """(number, rows) of whole documents; numbers count over all parts, those in `finished` are not yielded.
+        """(number, rows) of whole documents; every part has its own range of numbers, those in `finished` are not yielded.
 
         A part whose first batches are all finished is not decoded from its start.
         """
-        base = 0
         for index, part in enumerate(self.parts):
-            skipped = 0
-            while base + skipped in finished:
-                skipped += 1
-            last = base + skipped - 1
-            for number, batch in part.trace.batches(after=skipped - 1):  # type: ignore[union-attr]
-                last = base + number
-                if last not in finished:
-                    yield last, replace(batch, document=(batch.document + self._first[index]).astype(np.int32))
-            base = last + 1
+            base = index * PER_PART
+            after = -1
+            while base + after + 1 in finished:
+                after += 1
+            for number, batch in part.trace.batches(after=after):  # type: ignore[union-attr]
+                if number >= PER_PART:
+                    raise ReadError(f"{part.path}: more than {PER_PART:,} batches; split the file, or import it in parts")
+                if base + number not in finished:
+                    yield base + number, replace(batch, document=(batch.document + self._first[index]).astype(np.int32))
 
     def batches(self, *, split: str | None = None, layers: Sequence[int] | None = None) -> Iterator[TraceBatch]:
         """Rows of a split (all, if None) with the chosen layers, in the parts' order."""
@@ -196,7 +196,8 @@ def _together(parts: Sequence[ForeignCounts], meta: TraceMeta) -> CountsTrace:
     common = set.intersection(*(set(part.pairs) for part in parts)) if len({part.pairs_first for part in parts}) == 1 else set()
     pairs = {pair: np.concatenate([part.pairs[pair] for part in parts]) for pair in sorted(common)}
     tokens = None if any(part.tokens is None for part in parts) else np.concatenate([part.tokens for part in parts if part.tokens is not None])
-    return CountsTrace(replace(meta, details={**meta.details, "remarks": [asdict(one) for part in parts for one in part.remarks]}),
+    remarks = [*meta.details.get("remarks", ()), *(asdict(one) for part in parts for one in part.remarks)]
+    return CountsTrace(replace(meta, details={**meta.details, "remarks": remarks}),
                        tuple(domains), stacked("counts"), stacked("first"), pairs, parts[0].pairs_first, tokens, _types(parts))
 
 

@@ -50,8 +50,10 @@ def load(directory: Path) -> CountsTrace:
     meta = meta_from_json(fields["meta"])
     pairs = {(int(one), int(other)): table for name, table in columns.items() if name.startswith("pairs/")
              for one, other in [name.removeprefix("pairs/").split("-")]}
-    return CountsTrace(meta, tuple(fields["domains"]), _layers(columns, "counts") or (), _layers(columns, "first"), pairs,
-                       bool(fields["pairs_first"]), columns.get("tokens"), _layers(columns, "types"))
+    trace = CountsTrace(meta, tuple(fields["domains"]), _layers(columns, "counts") or (), _layers(columns, "first"), pairs,
+                        bool(fields["pairs_first"]), columns.get("tokens"), _layers(columns, "types"))
+    _check(trace)
+    return trace
 
 
 def _arrays(trace: CountsTrace) -> dict[str, NDArray[Any]]:
@@ -61,13 +63,16 @@ def _arrays(trace: CountsTrace) -> dict[str, NDArray[Any]]:
 
 
 def _layers(columns: dict[str, NDArray[Any]], name: str) -> tuple[NDArray[Any], ...] | None:
-    return tuple(columns[key] for key in sorted(columns) if key.startswith(f"{name}/")) or None
+    found = [key for key in columns if key.startswith(f"{name}/")]
+    return tuple(columns[key] for key in sorted(found, key=lambda key: int(key.rpartition("/")[2]))) or None
 
 
 def _check(trace: CountsTrace) -> None:
     check_meta(trace.meta)
-    if len(trace.counts) != len(trace.meta.layers):
-        raise TraceError(f"counts: {len(trace.counts)} layers, the meta has {len(trace.meta.layers)}; give one table a layer")
+    for name in ("counts", "first", "types"):
+        tables = getattr(trace, name)
+        if (tables is not None or name == "counts") and len(tables) != len(trace.meta.layers):
+            raise TraceError(f"{name}: {len(tables)} layers, the meta has {len(trace.meta.layers)}; give one table a layer")
     for name in ("counts", "first"):
         for layer, table in zip(trace.meta.layers, getattr(trace, name) or ()):
             if table.shape != (len(trace.domains), layer.n_experts) or table.dtype != np.int64 or (table < 0).any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def read(path: Path, options: ReadOptions) -> OwnTrace | ForeignCounts:
         raise ReadError(f"{path}: no trace of ours; expected {trace_manifest.NAME} or {count_tables.LIST} in it or in its trace/")
     try:
         if count_tables.is_counts(directory):
+            if options.domain is not None:
+                raise ReadError(f"{path}: counts keep their own domains; leave the label out")
             return ForeignCounts(**vars(count_tables.load(directory)))
         return OwnTrace(StoredTrace.open(directory), options.domain)
     except TraceError as error:
@@ -34,10 +37,9 @@ def read(path: Path, options: ReadOptions) -> OwnTrace | ForeignCounts:
 class OwnTrace:
     """A stored trace as a foreign one: documents numbered from 0, a batch for each row group."""
 
-    remarks: Sequence[Remark] = ()
-
     def __init__(self, trace: StoredTrace, domain: str | None) -> None:
         self._trace, self._domain = trace, domain
+        self.remarks: Sequence[Remark] = _kept_remarks(trace.directory)
         self._number = {row.document: number for number, row in enumerate(trace.documents)}
 
     @property
@@ -61,6 +63,15 @@ class OwnTrace:
         for number, batch in enumerate(self._trace.batches()):
             if number > after:
                 yield number, replace(batch, document=numbers[batch.document])
+
+
+def _kept_remarks(directory: Path) -> tuple[Remark, ...]:
+    """What the import met that made this trace; none for a trace of our own capture."""
+    path = directory / "collection.json"
+    if not path.is_file():
+        return ()
+    kept = json.loads(path.read_text(encoding="utf-8")).get("remarks", [])
+    return tuple(Remark(one["code"], one["words"], one.get("count"), one.get("share")) for one in kept)
 
 
 def _directory(path: Path) -> Path | None:

@@ -80,13 +80,14 @@ class Context:
     def imported(self) -> ImportedTrace | CountsTrace:
         """The trace that was recorded elsewhere. Raises TraceError if its files are not those that this run began with."""
         from analysis.trace import CountsTrace, TraceError
-        from experiments.stages.imported import open_declared
+        from experiments.stages.imported import counts_digest, open_declared
 
         trace = open_declared(self.experiment.trace)
         began = self.read_json("corpus/manifest.json").get("sha256")
-        if began is not None and not isinstance(trace, CountsTrace) and began != trace.digest:
+        now = counts_digest(trace) if isinstance(trace, CountsTrace) else trace.digest
+        if began not in (None, now):
             raise TraceError(f"{', '.join(self.experiment.trace.paths)}: the run began with other files or splits ({began[:12]}, now "
-                             f"{trace.digest[:12]}); restore them, or start a run of the new ones with --new")
+                             f"{now[:12]}); restore them, or start a run of the new ones with --new")
         return trace
 
     @cached_property

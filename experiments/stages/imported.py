@@ -53,8 +53,13 @@ def _manifest(trace: ImportedTrace) -> dict[str, Any]:
 
 def _counts_manifest(trace: CountsTrace) -> dict[str, Any]:
     files = trace.meta.details["imported"]
-    return {"origin": files, "sha256": files[0]["sha256"] if len(files) == 1 else " ".join(one["sha256"] for one in files),
+    return {"origin": files, "sha256": counts_digest(trace),
             "n_documents": 0, "domains": list(trace.domains), "empty_domains": []}
+
+
+def counts_digest(trace: CountsTrace) -> str:
+    """What the files of a trace without rows are recognised by."""
+    return " ".join(one["sha256"] for one in trace.meta.details["imported"])
 
 
 def model(context: Context) -> dict[str, Any]:

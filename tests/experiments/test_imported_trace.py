@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from analysis.trace import CountsTrace, DocumentRow, TraceBatch, TraceError, TraceMeta
-from experiments.imported_trace import Draw, ImportedTrace, Opened, joined, opened, sha256_of
+from experiments.imported_trace import PER_PART, Draw, ImportedTrace, Opened, joined, opened, sha256_of
 from experiments.importing import whole
 from experiments.readers.contract import SPLIT, ForeignCounts, ReadError, ReadOptions, Remark
 from experiments.stages.imported import store
@@ -118,7 +118,7 @@ def test_a_store_filled_in_two_goes_is_the_same_trace(tmp_path: Path) -> None:
 
     def dies(finished: frozenset[int] = frozenset()) -> Iterator[tuple[int, TraceBatch]]:
         for number, batch in batches(finished):
-            if number == 3:
+            if number == PER_PART + 1:
                 raise KeyboardInterrupt
             yield number, batch
 
@@ -127,9 +127,10 @@ def test_a_store_filled_in_two_goes_is_the_same_trace(tmp_path: Path) -> None:
         store(broken, tmp_path / "parts", Quiet())
     again = two()
     report = store(again, tmp_path / "parts", Quiet())
-    assert [part.trace.decoded for part in again.parts] == [[], [0, 1]], "what is stored is not decoded again"  # type: ignore[union-attr]
+    assert [part.trace.decoded for part in again.parts] == [[], [1]], "what is stored is not decoded again"  # type: ignore[union-attr]
     stored = StoredTrace.open(tmp_path / "parts")
     assert stored.digest == StoredTrace.open(tmp_path / "whole").digest == stored.verify()
+    assert store(two(), tmp_path / "parts", Quiet())["rows"] == stored.n_tokens, "a third call finds it whole"
     assert report["rows"] == stored.n_tokens and report["documents"] == 9
     assert [remark["file"] for remark in report["remarks"]] == ["a.x", "bb.x"]
     assert all(batch.token_id is None for batch in stored.batches())
@@ -162,6 +163,12 @@ def test_counts_of_two_files_lie_side_by_side_and_survive_the_store(tmp_path: Pa
     assert back.domains == trace.domains and back.meta == trace.meta and back.tokens is not None and back.tokens.tolist() == [5, 5]
     assert all(np.array_equal(one, other) for one, other in zip(back.counts, trace.counts))
     assert back.pairs[0, 1].shape == (2, 4, 3)
+
+
+def test_layers_beyond_a_hundred_keep_their_order(tmp_path: Path) -> None:
+    meta = make_meta(((4, 2),) * 103)
+    count_tables.save(CountsTrace(meta, ("code",), tuple(np.full((1, 4), n) for n in range(103))), tmp_path)
+    assert [int(table[0, 0]) for table in count_tables.load(tmp_path).counts] == list(range(103))
 
 
 def test_counts_that_are_none_and_damaged_counts_are_refused(tmp_path: Path) -> None:
