@@ -129,6 +129,7 @@ def test_models_are_compared_over_training_seeds_only():
             refused()
 
 
+@pytest.mark.slow  # every figure is drawn
 def test_the_report_has_the_seeds_files(mixtral, features, tmp_path, monkeypatch):
     from experiments.report import figure_files
 
@@ -151,7 +152,7 @@ def test_keywords_are_words_of_the_documents(mixtral, features):
     assert all(score > 3 for words in found for _, score in words)
 
 
-@pytest.mark.parametrize("kind", ["olmoe", "qwen3_moe"])
+@pytest.mark.parametrize("kind", ["olmoe"])
 def test_other_architectures_are_captured(kind):
     one = analyzer(kind)
     found = one.compute_all_metrics(one.extract_features(batches(16), max_samples=60))

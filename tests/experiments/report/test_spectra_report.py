@@ -56,17 +56,23 @@ def blocks_of(content):
     return [block for section in assemble(content, panels(content)) for block in section.blocks]
 
 
+@pytest.mark.slow  # every figure is drawn
 def test_the_folder_has_the_seeds_file_names(directory):
     found = {path.relative_to(directory / FOLDER).as_posix() for path in (directory / FOLDER).rglob("*") if path.is_file()}
     assert found >= SEEDS_FILES
     assert found >= {"specialization_comparison.csv", "specialization_comparison.tex", "expert_domain_affinity.csv", "expert_domain_affinity.tex"}
 
 
+@pytest.mark.slow  # every figure is drawn
 def test_the_report_says_plainly_which_part_holds(whole, directory):
-    text = (directory / "report" / "report.html").read_text()
-    assert which_holds(View(whole)) in text.replace("&#39;", "'")
+    assert which_holds(View(whole)) in (directory / "report" / "report.html").read_text().replace("&#39;", "'")
     assert HOLDS["orthogonality"]["supported"] in which_holds(View(whole))
     assert HOLDS["specialisation"]["inconclusive"] in which_holds(View(whole))
+
+
+def test_which_part_holds_opens_the_overview(whole):
+    said = [block.text for block in blocks_of(whole) if isinstance(block, Paragraph)]
+    assert which_holds(View(whole)) in said
 
 
 def test_the_paragraph_claims_no_more_than_was_found(whole):
@@ -80,6 +86,7 @@ def test_the_paragraph_claims_no_more_than_was_found(whole):
     assert paper_paragraph(View(replace(whole, finding=failed))) == "No statement can be made: controls failed."
 
 
+@pytest.mark.slow  # every figure is drawn
 def test_the_results_table_has_the_seeds_rows_and_no_percentage(directory):
     rows = list(csv.DictReader((directory / FOLDER / "specialization_comparison.csv").open()))
     names = [row["metric"].rpartition(" (")[0] or row["metric"] for row in rows]
@@ -92,18 +99,21 @@ def test_the_results_table_has_the_seeds_rows_and_no_percentage(directory):
     assert tex.count(r" \\") == len(rows) + 1
 
 
+@pytest.mark.slow  # every figure is drawn
 def test_the_page_of_flows_is_whole_and_asks_nobody(directory):
     page = (directory / FOLDER / "routing_flow_sankey.html").read_text()
     assert page.count('"type":"sankey"') == 3  # both arms and hash
     assert not re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="http', page)
 
 
+@pytest.mark.slow  # every figure is drawn
 def test_text_from_documents_is_escaped(directory):
     text = (directory / "report" / "report.html").read_text()
     assert "<b>&" not in text
     assert "&lt;b&gt;&amp;" in text
 
 
+@pytest.mark.slow  # every figure is drawn
 def test_results_are_plain_json(directory):
     found = json.loads((directory / FOLDER / "results.json").read_text())
     assert found["parts"] == {"orthogonality": "supported", "specialisation": "inconclusive", "collapse": "supported", "loss": "supported"}
