@@ -142,4 +142,5 @@ def _pair_gate(rows: Int, columns: Int, threshold: float, needed: float) -> str 
     if n_pairs >= PAIR_FLOOR and n_domains == len(domains):
         return None
     return (f"{UNTESTABLE}: {n_pairs} pairs of {n_domains} domains; a lower bound above {threshold} needs r >= {needed:.3f} even of independent "
-            f"pairs, and pairs that share a domain are not; {PAIR_FLOOR} pairs of domains used once are needed")
+            f"pairs, and pairs that share a domain are not; {PAIR_FLOOR} pairs of domains used once would be, and no trace of few domains "
+            "has them: this criterion is never supported")

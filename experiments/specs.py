@@ -291,6 +291,7 @@ class TopologySpec(Frozen):
     transfer tables; max_rows: rows that nulls run on; pairs: domain pairs shown by name (seed 000 has seven); predictor: whether Prophet is
     trained. predictions: files of a predictor made elsewhere, by the domain that it learnt from, in Prophet's place; one file where it learnt
     from all, which tells nothing of other domains. retention: a file of rows source, target, value in place of retention measured here.
+    predictions_unseen: the author's word that no document of the trace was learnt from; without it no verdict rests on such predictions.
     """
 
     n_shifts: Annotated[int, Field(ge=19)] = 199
@@ -307,6 +308,7 @@ class TopologySpec(Frozen):
                                           ("social", "wiki"), ("code", "news"))
     predictor: bool = True
     predictions: str | dict[str, str] | None = None
+    predictions_unseen: bool = False
     retention: str | None = None
     knobs: TopologyKnobs = TopologyKnobs()
 

@@ -61,7 +61,8 @@ def judge_criterion(hypothesis: Hypothesis, criterion: Criterion, evaluation: Ev
         return CriterionFinding(criterion, estimate, "inconclusive", never, point_grade=point)
     floors = _below_floors(criterion, evaluation.facts)
     if floors:
-        reason = GATED + "; ".join(why for why, _ in floors)
+        others = [why for why in (estimate.gate or estimate.reason,) if why]
+        reason = GATED + "; ".join([*(why for why, _ in floors), *others])
         return CriterionFinding(criterion, estimate, "inconclusive", reason, "; ".join(remedy for _, remedy in floors), point)
     unusable = _unusable(criterion, estimate)
     if unusable:

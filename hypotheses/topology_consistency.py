@@ -6,7 +6,7 @@ E expert, D domain, G group of documents of one domain, F half, S split into hal
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -29,6 +29,8 @@ EQUIVALENCE_LEVEL = 0.90  # two one-sided tests at 5 % (metrics specification 6)
 CEILING_SHARE = "share of the split-half ceiling"
 N_GROUPS, N_SPLITS = 20, 4
 LEAST_PAIRS = 10
+RENAMINGS, RENAMED_CELLS = 999, 3e8
+BEYOND_NAMES = 0.05
 PERMUTED_CELLS, FEWEST_PERMUTATIONS = 3e7, 199  # pairs of experts ranked anew over all permutations of a run
 LEAST_RELIABILITY = 0.2  # correlation of two halves of one domain below which "different" cannot be told from "noisy"
 COLUMNS = ("layer", "source", "target", "mantel", "p", "reliability_source", "reliability_target", "ceiling", "corrected", "matched", "ari", "ami",
@@ -39,10 +41,12 @@ def consistency_part(counts: TopologyCounts, n_clusters: Sequence[int | None]) -
     """Table of domain pairs and layers; the estimates are means over both, with a jackknife over groups of documents inside domains.
 
     `coact_mantel`: correlation of the lifts; `coact_consistency`: of halves of two domains, over the correlation of two halves of one
-    (analysis.coactivation_consistency, `matched`), whose 90 % interval is that of the equivalence test.
+    (analysis.coactivation_consistency, `matched`), whose 90 % interval is that of the equivalence test; `coact_consistency_min`: the same of
+    the pair of domains that decides "all domains" (intersection-union).
     """
     part = Part()
     if len(counts.domains) < 2:
+        part.estimates["coact_consistency_min"] = Estimate.undefined(ONE_DOMAIN, unit=CEILING_SHARE, n_units=counts.n_documents)
         for name, unit in (("coact_mantel", "correlation"), ("coact_consistency", CEILING_SHARE)):
             part.estimates[name] = Estimate.undefined(ONE_DOMAIN, unit=unit, n_units=counts.n_documents)
             part.by_layer[name] = tuple(part.estimates[name] for _ in counts.layers)
@@ -57,10 +61,12 @@ def consistency_part(counts: TopologyCounts, n_clusters: Sequence[int | None]) -
         tables = [groups.tables[0][groups.stratum == d] for d in range(len(counts.domains))]
         if not counts.settings.judged_only:
             rows += _rows(counts, layer, tables, n_clusters[layer])
-        each.append(_replicates(tables))
+        each.append(_replicates(tables, generator(counts.settings.seed, "names of experts", counts.layers[layer].key), _renamings(counts)))
     for name, unit in (("coact_mantel", "correlation"), ("coact_consistency", CEILING_SHARE)):
         part.by_layer[name] = tuple(_estimate(counts, name, unit, [one]) for one in each)
         part.estimates[name] = _estimate(counts, name, unit, each)
+    part.estimates["coact_mantel"] = _beyond_names(part.estimates["coact_mantel"], each)
+    part.estimates["coact_consistency_min"] = _decisive(counts, each)
     part.tables["cluster_consistency"] = columns(rows, COLUMNS)
     return part
 
@@ -94,15 +100,26 @@ def _rows(counts: TopologyCounts, layer: int, tables: Sequence[Int], n_clusters:
     return rows
 
 
+def _renamings(counts: TopologyCounts) -> int:
+    """Random renamings of experts behind the p of coact_mantel: 999, fewer where they would take minutes."""
+    n_cells = len(counts.domains) * sum(layer.n_experts**2 for layer in counts.layers) / 2
+    return int(max(min(RENAMINGS, RENAMED_CELLS // max(n_cells, 1)), FEWEST_PERMUTATIONS))
+
+
 @dataclass(frozen=True)
 class _Replicates:
-    """Mean Mantel correlation and mean matched ratio over pairs of domains, whole and without each group."""
+    """Mean Mantel correlation and mean matched ratio over pairs of domains, whole and without each group; matched ratios by pair.
+
+    null [R]: the mean Mantel correlation after renaming the experts of each domain at random (quadratic assignment).
+    """
 
     mantel: LeftOut
     matched: LeftOut
+    pairs: LeftOut
+    null: Float
 
 
-def _replicates(tables: Sequence[Int]) -> _Replicates | str:
+def _replicates(tables: Sequence[Int], rng: np.random.Generator, n_renamings: int) -> _Replicates | str:
     """Both statistics of one layer, or why there are none."""
     for table in tables:
         reason = undefined_reason(table.sum(axis=0))
@@ -123,10 +140,31 @@ def _replicates(tables: Sequence[Int]) -> _Replicates | str:
             halves = [other.halves_without[g] if e == d else other.halves for e, other in enumerate(ranked)]
             without.append(_statistics(wholes, halves))
             stratum.append(d)
-    left = np.array(without)
-    n_documents = sum(len(table) for table in tables)
-    of = [LeftOut(np.asarray(whole[place]), left[:, place], n_documents, np.array(stratum)) for place in (0, 1)]
-    return _Replicates(*of)
+    n_documents, strata = sum(len(table) for table in tables), np.array(stratum)
+    mantel, pairs = np.array([one[0] for one in without]), np.array([one[1] for one in without])
+    return _Replicates(LeftOut(np.asarray(whole[0]), mantel, n_documents, strata),
+                       LeftOut(np.asarray(whole[1].mean()), pairs.mean(axis=1), n_documents, strata),
+                       LeftOut(whole[1], pairs, n_documents, strata),
+                       _renamed([one.whole for one in ranked], defined, tables[0].shape[-1], rng, n_renamings))
+
+
+def _renamed(ranked: Sequence[Float], defined: np.ndarray, n_experts: int, rng: np.random.Generator, n_renamings: int) -> Float:
+    """Mean over pairs of domains of the correlation after random renamings [R]; pairs of experts without a lift count as average in all."""
+    upper = np.triu_indices(n_experts, 1)
+    place = np.zeros((n_experts, n_experts), np.int64)
+    place[upper] = place[upper[::-1]] = np.arange(len(upper[0]))
+    filled = np.zeros((len(ranked), len(upper[0])))
+    filled[:, defined] = np.stack(ranked)
+    out = np.empty(n_renamings)
+    for draw in range(n_renamings):
+        renamed = []
+        for one in filled:
+            names = rng.permutation(n_experts)
+            renamed.append(one[place[names[upper[0]], names[upper[1]]]])
+        stacked = np.stack(renamed)
+        products = stacked @ stacked.T
+        out[draw] = products[np.triu_indices(len(ranked), 1)].mean()
+    return out
 
 
 @dataclass(frozen=True)
@@ -174,17 +212,51 @@ def _unit_ranks(values: Float) -> Float:
     return scaled.reshape(values.shape)
 
 
-def _statistics(wholes: Sequence[Float], halves: Sequence[Float]) -> tuple[float, float]:
-    """Mean over pairs of domains of the correlation of the wholes, and of halves across over halves within; NaN where halves do not agree."""
+def _statistics(wholes: Sequence[Float], halves: Sequence[Float]) -> tuple[float, Float]:
+    """Mean over pairs of domains of the correlation of the wholes; of each pair halves across over halves within, NaN where halves disagree."""
     within = [float(np.mean([half[0] @ half[1] for half in one])) for one in halves]
     if min(within) < LEAST_RELIABILITY:
-        return float(np.mean([wholes[a] @ wholes[b] for a, b in combinations(range(len(wholes)), 2)])), float("nan")
+        each = [wholes[a] @ wholes[b] for a, b in combinations(range(len(wholes)), 2)]
+        return float(np.mean(each)), np.full(len(each), np.nan)
     mantels, ratios = [], []
     for a, b in combinations(range(len(wholes)), 2):
         mantels.append(float(wholes[a] @ wholes[b]))
         across = float(np.mean(np.einsum("sfv,sgv->sfg", halves[a], halves[b])))
         ratios.append(across / float(np.sqrt(within[a] * within[b])))
-    return float(np.mean(mantels)), float(np.mean(ratios))
+    return float(np.mean(mantels)), np.array(ratios)
+
+
+def _beyond_names(estimate: Estimate, each: Sequence[_Replicates | str]) -> Estimate:
+    """coact_mantel with its p under renamings; without significance no support rests on it, for the interval speaks of these experts only."""
+    known = [one for one in each if not isinstance(one, str)]
+    if estimate.value is None or not known:
+        return estimate
+    null = np.mean([one.null for one in known], axis=0)
+    p = (1 + int((null >= estimate.value - 1e-12).sum())) / (len(null) + 1)
+    shown = replace(estimate, null=float(null.mean()), p=p)
+    if p < BEYOND_NAMES or estimate.low is None or estimate.low <= 0:
+        return shown
+    return gated(shown, f"not beyond chance: p = {p:.3f} when the experts of each domain are renamed at random ({len(null)} draws)")
+
+
+def _decisive(counts: TopologyCounts, each: Sequence[_Replicates | str]) -> Estimate:
+    """coact_consistency of the pair of domains with the least lower end, mean over layers; undefined where one of the pairs is."""
+    reasons = [one for one in each if isinstance(one, str)]
+    known = [one for one in each if not isinstance(one, str)]
+    if reasons or not known:
+        return Estimate.undefined(next(iter(reasons), NO_DATA), unit=CEILING_SHARE, n_units=counts.n_documents)
+    made = []
+    for place, pair in enumerate(combinations(range(len(counts.domains)), 2)):
+        rows = np.isin(known[0].pairs.stratum, pair)  # type: ignore[arg-type]
+        names = [counts.domains[d] for d in pair]
+        n_documents = sum(counts.documents_of(name) for name in names)
+        parts = [LeftOut(one.pairs.plug_in[place], one.pairs.left_out[rows, place], n_documents, np.asarray(one.pairs.stratum)[rows])
+                 for one in known]
+        made.append((" and ".join(names), _mean(parts, CEILING_SHARE, EQUIVALENCE_LEVEL, names, counts)))
+    name, chosen = min(made, key=lambda one: float("-inf") if one[1].low is None else one[1].low)
+    if chosen.value is None:
+        return replace(chosen, reason=f"{chosen.reason} ({name})")
+    return replace(chosen, method=f"{chosen.method}, of {name}, the pair that decides")
 
 
 def _estimate(counts: TopologyCounts, name: str, unit: str, each: Sequence[_Replicates | str]) -> Estimate:
@@ -192,16 +264,21 @@ def _estimate(counts: TopologyCounts, name: str, unit: str, each: Sequence[_Repl
     known = [one for one in each if not isinstance(one, str)]
     if reasons or not known:
         return Estimate.undefined(next(iter(reasons), NO_DATA), unit=unit, n_units=counts.n_documents)
-    together = stack([one.mantel if name == "coact_mantel" else one.matched for one in known])
-    mean = together.mean([list(range(len(known)))])
+    level = counts.settings.level if name == "coact_mantel" else EQUIVALENCE_LEVEL
+    return _mean([one.mantel if name == "coact_mantel" else one.matched for one in known], unit, level, counts.domains, counts)
+
+
+def _mean(parts: Sequence[LeftOut], unit: str, level: float, domains: Sequence[str], counts: TopologyCounts) -> Estimate:
+    """Mean over layers with its jackknife spread, of the documents of `domains`."""
+    mean = stack(parts).mean([list(range(len(parts)))])
+    n_documents = parts[0].n_documents if domains is not counts.domains else counts.n_documents
     if np.isnan(mean.plug_in[0]):
         reason = "unreliable: halves of one domain's documents do not agree; collect more documents"
-        return Estimate.undefined(reason, unit=unit, n_units=counts.n_documents)
-    level = counts.settings.level if name == "coact_mantel" else EQUIVALENCE_LEVEL
+        return Estimate.undefined(reason, unit=unit, n_units=n_documents)
     made: Estimate = mean.estimates("coact_mantel", level=level)[0]
     value = made.plug_in  # ranks step where lifts cross: their jackknife gives a spread, but no correction of a bias
     assert value is not None
     half = made.half_width
-    estimate = Estimate(value, None if half is None else value - half, None if half is None else value + half, unit, "document", counts.n_documents,
+    estimate = Estimate(value, None if half is None else value - half, None if half is None else value + half, unit, "document", n_documents,
                         "group jackknife inside domains", level, plug_in=value, se=made.se)
-    return gated(estimate, few_per_domain([counts.documents_of(domain) for domain in counts.domains]))
+    return gated(estimate, few_per_domain([counts.documents_of(domain) for domain in domains]))

@@ -84,7 +84,8 @@ class PredictorEvidence:
     layers: places in the trace's layers that were predicted; scores: (predictor, source domain, target domain) -> PredictionScores.
     Predictors are `prophet`, `prophet_without_attention` (the ablation) and the baselines (analysis.metrics.baselines: uniform, modal,
     token_type, previous_layer, ordered_pair), each fitted on training documents of the source. n_documents: test documents per target.
-    learning: columns source, epoch, layer, mi_bits, loss, accuracy, equally long. missing: predictor -> why it was not scored.
+    learning: columns source, epoch, layer, mi_bits, loss, accuracy, equally long. missing: predictor -> why it was not scored. caveat: why no
+    verdict may rest on what Prophet gains.
     """
 
     layers: tuple[int, ...]
@@ -93,6 +94,7 @@ class PredictorEvidence:
     learning: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     origin: str = ""
+    caveat: str | None = None
 
     def __post_init__(self) -> None:
         for key, one in self.scores.items():

@@ -149,7 +149,9 @@ def _at_home(found: PredictorEvidence, metric: str, names: tuple[str, ...], leve
         made.append(one)
         df += len(tables[0][0]) - 1
     mean = mean_of(made, df=df, independent=True)
-    return mean if mean.value is None else gated(mean, few_per_domain([found.n_documents[d] for d in homes]))
+    absent = [d for d in found.targets if d not in homes]
+    gate = f"{NO_DATA}: {names[0]} was not scored at home in {', '.join(absent)}" if absent else None
+    return mean if mean.value is None else gated(mean, few_per_domain([found.n_documents[d] for d in homes]), gate)
 
 
 def _headlines(found: PredictorEvidence, level: float, part: Part) -> dict[str, Estimate]:
@@ -165,7 +167,7 @@ def _headlines(found: PredictorEvidence, level: float, part: Part) -> dict[str, 
             out[gain] = Estimate.undefined(absent or f"{NO_DATA}: no baseline", unit=UNITS[gain])
             continue
         one = _at_home(found, gain, (PROPHET, best), level)
-        out[gain] = one if one.value is None else gated(replace(one, method=f"{one.method}; over {best}"), absent)
+        out[gain] = one if one.value is None else gated(replace(one, method=f"{one.method}; over {best}"), absent, found.caveat)
     out["random_mi"] = _at_home(found, "predictor_mi", ("uniform",), level)
     out["ablation_gain"] = _at_home(found, "predictor_gain", (PROPHET, ABLATION), level)
     return out

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 RESTS_ON = ("loads", "slots", "layers", "domains", "intervals")
 KINDS = ("positive", "misleading", "independent")
 COLLECTOR = "planted control"
+UNSEEN = ("learnt from: nothing shows that the imported predictions were not learnt from the judged documents; if they were not, say so with "
+          "topology.predictions_unseen = true")
 THREADS = 2
 
 
@@ -96,7 +98,9 @@ def _predicted(context: Context) -> PredictorEvidence | None:
     if topology.predictions:
         learnt = declared.predictions_of(topology, sources, directory)
         files = declared.files_of(topology)
-        return families.evidence(sources, learnt, context.experiment.seed, home_only="" in files, origin=f"imported from {', '.join(files.values())}")
+        found = families.evidence(sources, learnt, context.experiment.seed, home_only="" in files,
+                                  origin=f"imported from {', '.join(files.values())}")
+        return found if topology.predictions_unseen else replace(found, caveat=UNSEEN)
     learnt = families.train_all(sources, _spec(context), directory, context.progress)
     return families.evidence(sources, learnt, context.experiment.seed, learning=families.learning_curves(sources, directory),
                              origin="trained on the calibration documents of each domain")

@@ -82,7 +82,8 @@ def criteria_table(view: View, claim: Claim) -> Table:
                      WORDS[one.outcome], one.estimate.gate or one.reason, by_seed])
     return Table(f"claim_{claim.number}", f"Claim {claim.number}: criteria",
                  [Column("criterion"), Column("bound"), Column("estimate [interval]"), Column("unit"), Column("outcome"), Column("reason"),
-                  Column("seed's form", "number")], rows, "Seed's form: its formula on these data as a point value, without correction or null.")
+                  Column("point value", "number")], rows,
+                 "Point value: without correction or null; the seed's formula where it has one, else the plug-in of ours.")
 
 
 def claim_section(view: View, claim: Claim, blocks: Sequence[Block]) -> Section:

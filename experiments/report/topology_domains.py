@@ -89,8 +89,9 @@ def topics_blocks(view: View) -> list[Block]:
     one = view.estimate("transfer_info_topics")
     names = sorted({row["source"] for row in view.rows("wiki_topics")})
     head = Paragraph("Control for domain = source format. The domains of this corpus come in different formats; topics of one format (wiki) "
-                     "differ in "
-                     "what they are about and in nothing else. What is lost between domains but not between topics is the format's.")
+                     "differ "
+                     "in what they are about and share a format. Where both are judged, what is lost between domains and not between topics points "
+                     "to the format; a gated number says nothing of it.")
     if len(names) < 2:
         return [head, not_drawn("The map of topics", one.reason)]
     found = {(row["source"], row["target"]): estimate_of(row, unit="bits") for row in view.rows("wiki_topics")}

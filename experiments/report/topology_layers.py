@@ -208,7 +208,7 @@ def edges_table(view: View) -> Table:
     """What was published between each pair of adjacent layers, and how many shifts that would need at least."""
     rows: list[list[Cell]] = [[f"{one['layers'][0]}, {one['layers'][1]}", one["published"], one["testable"], one["shifts"],
                                one["shifts_for_one_edge"],
-             one.get("reason") or ("fewer shifts than a single edge needs: none could be published"
+             one.get("reason") or ("fewer shifts than one edge alone would need: only edges that come in numbers can be published"
                                    if one["shifts"] < one["shifts_for_one_edge"] else "")] for one in view.facts.get("edges", ())]
     return Table("edges", "Published edges between adjacent layers",
                  [Column("layers"), Column("published", "number"), Column("pairs tested", "number"), Column("shifts", "number"),

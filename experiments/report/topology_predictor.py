@@ -122,12 +122,15 @@ def curve_picture(view: View) -> Drawn:
         if row["mi_bits"] is not None:
             found.setdefault((row["layer"], row["epoch"]), []).append(row["mi_bits"])
     by_layer = [[float(np.mean(found[layer, epoch])) if (layer, epoch) in found else np.nan for epoch in epochs] for layer in layers]
-    mean = [bare(_mean([one[t] if np.isfinite(one[t]) else None for one in by_layer]), "bits") for t in range(len(epochs))]
+    judged = {row["layer"] for row in _home(view).get(PROPHET, [])} or set(layers)
+    mean = [bare(_mean([one[t] for layer, one in zip(layers, by_layer) if layer in judged and np.isfinite(one[t])]), "bits")
+            for t in range(len(epochs))]
     best, shown = view.facts.get("best_baseline"), predictors(view)
     line = next(((one.name, one.information) for one in shown if best and one.name == _words(best)), None)
     return Picture("learning_curve", learning_curve(LearningCurve(epochs, by_layer, mean, line)),
                    "Information of Prophet's first choice after each epoch, mean over source domains, on documents it does not learn from: plug-in, "
-                   "on fewer tokens than the bars, so that levels differ.", "Lines over training epochs.")
+                   "on fewer tokens than the bars. The mean is over the layers that are judged, those with a layer before "
+                   "them.", "Lines over training epochs.")
 
 
 def map_picture(view: View) -> Drawn:

@@ -36,7 +36,7 @@ def paper_section(view: View) -> str:
     structured, captured = (VERBS[outcome_of(judged_of(view, CLAIMS[i]))] for i in (1, 2))
     mi, excess = view.estimate("mi_first_choice"), view.estimate("mi_excess")
     prophet, entropy, share = (view.estimate(name) for name in ("predictor_mi", "predictor_entropy", "predictor_u"))
-    least, consistency, mantel = (view.estimate(name) for name in ("transfer_info_min", "coact_consistency", "coact_mantel"))
+    least, consistency, mantel = (view.estimate(name) for name in ("transfer_info_min", "coact_consistency_min", "coact_mantel"))
     r = view.estimate("mi_vs_retention")
     equals = "" if r.value is None else "r = "
     p = f" ({p_value(r.p)} by permutation of domain labels)" if r.p is not None else ""
@@ -56,7 +56,7 @@ def paper_section(view: View) -> str:
         f"cross-domain "
         f"information exceeds 0 in all pairs {VERBS[_outcome(view, 'transfer_info_min')]}. Co-activation in two domains correlates at "
         f"{_said(mantel)}, "
-        f"which is {_said(consistency)} of what halves of one domain reach; domain invariance {VERBS[_outcome(view, 'coact_consistency')]}.", "",
+        f"which is {_said(consistency)} of what halves of one domain reach; domain invariance {VERBS[_outcome(view, 'coact_consistency_min')]}.", "",
         f"**5.4 Cross-domain results.** The correlation of transferred information with retention is {equals}{_said(r)}{p}. "
         f"{explains.get(_outcome(view, 'mi_vs_retention'), 'Whether information explains why Prophet generalises stays open.')}", ""]
     return "\n".join(plain(line) if line and not line.startswith(("#", "**")) else _bold(line) for line in lines)
@@ -78,7 +78,7 @@ def summary(view: View, missing: Sequence[str]) -> str:
     lines += [f"- {plain(str(one))}" for one in view.facts.get("caveats", ())]
     naive = view.estimate("cross_domain_naive_pairing")
     lines += [f"- {plain(f'The cross-domain MI as the seed defines it is {naive.reason}')}", "", "## Claims", "",
-              "| claim | criterion | bound | estimate | outcome | reason | seed's form |", "|---|---|---|---|---|---|---|"]
+              "| claim | criterion | bound | estimate | outcome | reason | point value |", "|---|---|---|---|---|---|---|"]
     seed = view.facts.get("seed_rule", {})
     for claim in CLAIMS:
         for one in judged_of(view, claim):
@@ -86,7 +86,7 @@ def summary(view: View, missing: Sequence[str]) -> str:
             cells = (f"{claim.number}. {claim.title}", one.criterion.name, bound_words(one.criterion), interval(one.estimate), one.outcome,
                      one.estimate.gate or one.reason, "" if by_seed is None else number(by_seed))
             lines.append("| " + " | ".join(plain(cell) for cell in cells) + " |")
-    lines += ["", "Seed's form: the seed's formula on these data, an uncorrected point value.", "", paper_section(view)]
+    lines += ["", "Point value: uncorrected; the seed's formula on these data where it has one, else the plug-in of ours.", "", paper_section(view)]
     if missing:
         lines += ["## Figures that could not be drawn", "", *(f"- {path}: see the report for the reason" for path in missing), ""]
     return "\n".join(lines)
@@ -111,5 +111,5 @@ def results_table(view: View) -> Table:
     rows: list[list[Cell]] = [[name, one, one.unit, one.plug_in, one.null, one.p, one.reason or one.gate or ""]
                               for name, one in sorted(view.content.evaluation.estimates.items())]
     return Table("all_results_table", "All results on held-out documents",
-                 [Column("metric"), Column("estimate [interval]", "estimate"), Column("unit"), Column("seed's form: plug-in", "number"),
+                 [Column("metric"), Column("estimate [interval]", "estimate"), Column("unit"), Column("plug-in", "number"),
                   Column("null", "number"), Column("p", "number"), Column("undefined or gated because")], rows)

@@ -132,7 +132,7 @@ def settle_section(finding: Finding) -> Section | None:
         "What would settle it",
         [
             Paragraph(
-                f"{judged.criterion.name}: {judged.settle or 'no sample size can be named, because there is no interval: ' + judged.reason}"
+                f"{judged.criterion.name}: {judged.settle or 'no number of documents is known to settle it: ' + judged.reason}"
             )
             for judged in open_ones
         ],
