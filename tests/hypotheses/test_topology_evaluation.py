@@ -119,6 +119,23 @@ def test_a_missing_baseline_bars_the_verdict():
     assert judge_criterion(TOPOLOGY, TOPOLOGY.criteria[5], made).outcome == "inconclusive"
 
 
+def test_a_predictor_of_one_domain_decides_nothing_about_the_others():
+    found = predictions()
+    scores = {key: value for key, value in found.scores.items() if key != ("prophet", "domain1", "domain1")}
+    made = evaluate(TopologyEvidence(planted("positive"), replace(FAST, judged_only=True), predictor=replace(found, scores=scores)))
+    for place in (5, 6):
+        one = judge_criterion(TOPOLOGY, TOPOLOGY.criteria[place], made)
+        assert one.outcome == "inconclusive" and "prophet was not scored at home in domain1" in one.reason
+
+
+def test_predictions_of_untold_learning_decide_nothing():
+    caveat = "learnt from: nothing shows"
+    made = evaluate(TopologyEvidence(planted("positive"), replace(FAST, judged_only=True), predictor=replace(predictions(), caveat=caveat)))
+    for place in (5, 6):
+        one = judge_criterion(TOPOLOGY, TOPOLOGY.criteria[place], made)
+        assert one.outcome == "inconclusive" and caveat in one.reason
+
+
 def test_without_a_predictor_its_criteria_are_inconclusive_with_the_reason():
     made = evaluate(TopologyEvidence(planted("positive"), replace(FAST, judged_only=True)))
     for name in ("captured.predictor_gain", "captured.accuracy_gain", "generalises.mi_vs_retention"):
