@@ -15,6 +15,7 @@ from hypotheses.spectra_evidence import BASELINE, ArmRun, Representations, Route
 if TYPE_CHECKING:
     from tracking.traces import StoredTrace
 
+CAPACITY_FACTOR = 1.25  # of routers with a capacity, unless declared: ceil(1.25 N k / E) (testbed specification 3)
 FACTS = ("parameters", "cpu_seconds", "fingerprint", "held_out_nats_by_domain", "load", "versions", "windows")
 
 
@@ -31,13 +32,14 @@ def arm_run(directory: Path) -> ArmRun:
     about, training = (_json(directory / name) for name in ("features.json", "training.json"))
     trace, arm = StoredTrace.open(directory / "trace"), arm_of(about["arm"])
     numbers = [row.document for row in trace.documents]
-    losses = _arrays(directory / "losses.npz")
+    losses, options = _arrays(directory / "losses.npz"), training["recipe"]["spec"]["router_options"]
     return ArmRun(
         arm=about["arm"], seed=about["seed"], trace=trace, loss_nats_D=losses["loss_nats"][numbers], tokens_D=losses["tokens"][numbers],
         inputs=_inputs(directory, trace), representations=_representations(directory, trace), conditions=_conditions(about, training),
-        data_order=training["data_order"], training=_training(training), causal=arm.causal, optimised=arm.optimised,
+        data_order=training["data_order"], training=_training(training), optimised=arm.optimised,
+        causal=arm.causal and not options.get("sinkhorn_inference", False),
         facts={"says": arm.says, "expert_width": training["recipe"]["spec"]["intermediate"], "checkpoint": about["checkpoint"],
-               "router_options": training["recipe"]["spec"]["router_options"], **{name: training.get(name) for name in FACTS}})
+               "router_options": options, **{name: training.get(name) for name in FACTS}})
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -64,7 +66,9 @@ def _representations(directory: Path, trace: StoredTrace) -> Representations:
 
 def _conditions(about: Mapping[str, Any], training: Mapping[str, Any]) -> Conditions:
     spec = training["recipe"]["spec"]
-    capacity = spec["router_options"].get("capacity_factor") if spec["router"] == "expert_choice" else None
+    options = spec["router_options"]
+    limited = spec["router"] == "expert_choice" or options.get("quota", False)
+    capacity = options.get("capacity_factor", CAPACITY_FACTOR) if limited else None
     return Conditions(training["parameters"], spec["top_k"], spec["experts"], training["tokens_seen"], about["evaluation_documents"], capacity)
 
 
@@ -85,6 +89,9 @@ def differences_of(arms: Mapping[str, Sequence[ArmRun]]) -> dict[str, tuple[str,
     for name, runs in arms.items():
         of = runs[0].conditions
         unlike = list(differences(arm_of(name), of.parameters or 0, base.parameters or 1, base.top_k or 0))
+        if arm_of(name).causal and not all(run.causal for run in runs):
+            unlike.append("not causal: Sinkhorn routing over the batch decides in evaluation too, so that later tokens decide the experts of "
+                          "earlier ones")
         by_seed = {run.seed: run for run in arms[BASELINE]}
         if any(run.seed in by_seed and run.data_order != by_seed[run.seed].data_order for run in runs):
             unlike.append("training data: other batches, or in another order")

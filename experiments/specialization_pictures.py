@@ -49,7 +49,8 @@ def save_affinity(affinity_ED: NDArray[np.float64], domains: list[str], path: Pa
     log2 = np.log2(affinity_ED, out=np.full(affinity_ED.shape, np.nan), where=affinity_ED > 0)
     columns_ED = divide(affinity_ED, np.nansum(affinity_ED, axis=0, keepdims=True))
     rows_ED = divide(affinity_ED, np.nansum(affinity_ED, axis=1, keepdims=True))
-    return _save(affinity_heatmap([ArmAffinity("affinity; columns and rows of it normalised", log2, columns_ED, rows_ED, names)]), path)
+    return _save(affinity_heatmap([ArmAffinity("affinity; columns and rows of it normalised", log2, columns_ED, rows_ED, names,
+                                               "affinity, columns of sum 1")]), path)
 
 
 def save_report(analyzer: ExpertSpecializationAnalyzer, features: Features, directory: Path) -> Path:

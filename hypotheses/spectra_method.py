@@ -36,6 +36,10 @@ def confounding(pairs: Sequence[tuple[ArmRun, ArmRun]]) -> str | None:
         reason = confounded(treatment.conditions, baseline.conditions)
         if reason:
             return f"{reason} (seed {baseline.seed})"
+        mixed = [run.arm for run in (baseline, treatment) if not run.causal]
+        if mixed:
+            return (f"{CONFOUNDED}: {' and '.join(mixed)} is not causal in evaluation (seed {baseline.seed}): later tokens decide the experts of "
+                    "earlier ones, and its loss is no language model's; evaluate it without the batch")
         if baseline.data_order != treatment.data_order:
             return f"{CONFOUNDED}: the batches came in another order (seed {baseline.seed}); train both arms on the same order"
         ids = [sorted((row.id, row.domain) for row in run.trace.documents if row.split == "test") for run in (baseline, treatment)]

@@ -25,13 +25,17 @@ PANEL_IN = 2.9
 
 @dataclass(frozen=True)
 class ArmAffinity:
-    """One arm: log2 affinity [E, D] (estimates or numbers), P(e|d) [E, D] and P(d|e), balanced, [E, D]; NaN for an unused expert."""
+    """One arm: log2 affinity [E, D] (estimates or numbers), P(e|d) [E, D] and P(d|e), balanced, [E, D]; NaN for an unused expert.
+
+    columns_words: what `expert_given_domain` is, where loads are not known and it is not P(e|d).
+    """
 
     name: str
     log2_affinity: Any
     expert_given_domain: Floats
     domain_given_expert: Floats
     domains: Sequence[str]
+    columns_words: str = "P(expert | domain)"
 
 
 @drawn
@@ -50,7 +54,7 @@ def affinity_heatmap(arms: Sequence[ArmAffinity]) -> Figure:
     top = max((float(np.nanmax(arm.expert_given_domain)) for arm in arms if np.isfinite(arm.expert_given_domain).any()), default=1.0)
     for row, arm in enumerate(arms):
         experts = [f"E{e}" for e in range(len(arm.expert_given_domain))]
-        shown = (("log2 affinity (bits)", arm.log2_affinity, True, (-2.0, 2.0)), ("P(expert | domain)", arm.expert_given_domain, False, (0.0, top)),
+        shown = (("log2 affinity (bits)", arm.log2_affinity, True, (-2.0, 2.0)), (arm.columns_words, arm.expert_given_domain, False, (0.0, top)),
                  ("P(domain | expert), domains alike", arm.domain_given_expert, False, (0.0, 1.0)))
         for place, (quantity, values, signed, limits) in enumerate(shown):
             axes = panels[row, place]

@@ -89,6 +89,14 @@ def test_another_order_of_the_data_is_confounded():
     assert "order" in evaluate(replace(evidence, arms=arms)).facts["confounded"]
 
 
+def test_an_arm_that_is_not_causal_in_evaluation_is_confounded():
+    evidence = worlds.planted(worlds.World(layers=1), settings=JUDGED)
+    arms = {**evidence.arms, "spectra": [replace(run, causal=False) for run in evidence.arms["spectra"]]}
+    evaluation = evaluate(replace(evidence, arms=arms))
+    assert "spectra is not causal" in evaluation.facts["confounded"]
+    assert "supported" not in {judge_criterion(SPECTRA, one, evaluation).outcome for one in SPECTRA.criteria if "change" in one.metric}
+
+
 def test_one_collapsed_training_is_not_hidden_by_four_good_ones():
     evidence = worlds.planted(worlds.World(layers=1), settings=JUDGED)
     bad = worlds.run("spectra", 4, replace(worlds.SPECIALISED, dead=2), worlds.World(layers=1))
