@@ -270,12 +270,12 @@ def test_relabelled_experts_change_no_row_of_a_survey() -> None:
 
 EXPERT_AXES = {
     **dict.fromkeys(("weights_E", "counts_E", "counts_DE", "folds_FDE", "moments_SDE", "types_VE", "frequent_VE", "logits_TE", "p_TE", "sets_TE",
-                     "lag_sources_E", "lag_targets_E"), (-1,)),
+                     "lag_sources_E", "lag_targets_E", "two_sources_E", "two_targets_E"), (-1,)),
     **dict.fromkeys(("shifts_RXY", "joint_XY", "square_XX", "halves_FXY", "joint_VXY", "coactivation_EE", "consecutive_EE", "indicators_XY"),
                     (-2, -1)),
     **dict.fromkeys(("vectors_Ed", "counts_EV", "shuffles_REV"), (-2,)),
     **dict.fromkeys(("tokens", "right", "part", "whole", "counts_V", "entropy_V", "weights_TK", "vectors_Td", "found_of", "lag_matches", "lag_pairs",
-                     "overlap_sizes_M", "n_clusters", "labels_T"), ()),
+                     "overlap_sizes_M", "n_clusters", "labels_T", "two_sizes_M", "order_repeats", "order_shuffled", "order_pairs"), ()),
 }
 
 
@@ -283,6 +283,13 @@ def relabelled(kind: str, argument: Any) -> Any:
     """An argument with its experts renamed: the same new names for axes of the same length."""
     if kind == "labels_T":
         return np.where(np.asarray(argument) >= 0, 3 - np.asarray(argument), -1)
+    if kind in ("two_source_pairs_P", "two_target_pairs_P"):  # unordered pairs of experts
+        n = round((1 + (1 + 8 * np.shape(argument)[-1]) ** 0.5) / 2)
+        low, high = np.triu_indices(n, 1)
+        table = np.zeros((*np.shape(argument)[:-1], n, n))
+        table[..., low, high] = table[..., high, low] = argument
+        order = np.random.default_rng(n).permutation(n)
+        return table[..., order[:, None], order][..., low, high]
     out = argument
     for axis in EXPERT_AXES[kind]:
         n = np.shape(out)[axis] - (kind == "indicators_XY")  # whose last indicator is that of all tokens

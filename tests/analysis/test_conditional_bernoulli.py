@@ -32,8 +32,8 @@ def test_probabilities_are_those_of_enumeration(w: list[float], data: st.DataObj
     k = data.draw(st.integers(1, len(w)))
     expected = enumerated(np.array(w), k)
     p = from_weights(w, k)
-    np.testing.assert_allclose(inclusion(p, k), np.diag(expected), rtol=1e-10)
-    np.testing.assert_allclose(pair_inclusion(p, k), expected, rtol=1e-10, atol=1e-300)
+    np.testing.assert_allclose(inclusion(p, k), np.diag(expected), rtol=1e-9)  # weights eight decades apart cost a digit
+    np.testing.assert_allclose(pair_inclusion(p, k), expected, rtol=1e-9, atol=1e-300)
 
 
 def test_fits_the_loads_of_the_reference() -> None:

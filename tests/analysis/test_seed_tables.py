@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kurtosis, pearsonr, skew
 
@@ -47,6 +47,7 @@ def printed(counts: np.ndarray) -> UsageRow:
 
 
 @given(st.lists(st.integers(0, 7), min_size=6, max_size=20))
+@settings(deadline=None, max_examples=30)
 def test_what_real_counts_print_is_always_possible_and_their_histogram_is_found(counts: list[int]) -> None:
     values = np.array(counts)
     if values.std() == 0:
