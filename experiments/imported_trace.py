@@ -180,7 +180,21 @@ def _meta_of(parts: Sequence[Opened]) -> TraceMeta:
                                             for part in parts]}
     if len(parts) == 1:  # what later stages look for by name
         details = {**first.details, **details}
+    else:
+        details |= _lengths(parts)
     return replace(first, vocabulary_size=max(part.trace.meta.vocabulary_size for part in parts), details=details)
+
+
+def _lengths(parts: Sequence[Opened]) -> dict[str, Any]:
+    """`document_lengths` of all parts under their common numbers, for the parts that tell."""
+    merged, first = {}, 0
+    for part in parts:
+        if isinstance(part.trace, ForeignCounts):
+            return {}
+        for number, length in dict(part.trace.meta.details.get("document_lengths", {})).items():
+            merged[str(int(number) + first)] = length
+        first += len(part.trace.documents)
+    return {"document_lengths": merged} if merged else {}
 
 
 def _together(parts: Sequence[ForeignCounts], meta: TraceMeta) -> CountsTrace:

@@ -34,9 +34,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Import and say what was met."""
-    if not 0 < arguments.test_share < 1:
-        raise ReadError(f"--test-share {arguments.test_share}: give a share between 0 and 1")
-    layers = tuple(int(one) for one in arguments.layers.replace(",", " ").split()) if arguments.layers else None
+    if not 0 < arguments.test_share <= 1:
+        raise ReadError(f"--test-share {arguments.test_share}: give a share above 0, at most 1")
+    named = arguments.layers.replace(",", " ").split() if arguments.layers else []
+    if not all(one.isdecimal() for one in named):
+        raise ReadError(f"--layers {arguments.layers}: give block indices such as 1,2,3")
+    layers = tuple(map(int, named)) or None
     one = ReadOptions(None, arguments.model, arguments.n_experts, arguments.top_k, layers, arguments.mapping)
     trace = joined(opened([Path(path) for path in arguments.paths], _labelled(one, arguments.domain, len(arguments.paths)), arguments.format),
                    Draw(arguments.test_share, arguments.salt))

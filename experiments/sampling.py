@@ -50,7 +50,9 @@ def write(trace: RoutingTrace, directory: Path, n_documents: int, salt: str, nam
     chosen = choose(trace.documents, n_documents, salt)
     numbers = np.full(max(row.document for row in trace.documents) + 1, -1, np.int32)
     numbers[[row.document for row in chosen]] = np.arange(len(chosen), dtype=np.int32)
-    meta = replace(trace.meta, details={**trace.meta.details, "sampled": {
+    told = dict(trace.meta.details.get("document_lengths", {}))
+    lengths = {str(numbers[int(number)]): length for number, length in told.items() if int(number) < len(numbers) and numbers[int(number)] >= 0}
+    meta = replace(trace.meta, details={**trace.meta.details, **({"document_lengths": lengths} if told else {}), "sampled": {
         "trace": name, "digest": getattr(trace, "digest", None), "documents": len(chosen), "of": len(trace.documents), "salt": salt,
         "rule": "whole documents, by domain and split in proportion, least SHA-256 of salt and id first",
         "strata": [{"domain": domain, "split": split, "documents": n} for (domain, split), n in sorted(_sizes(chosen).items())]}})

@@ -100,12 +100,13 @@ def _tops(counts: AtlasCounts, layer: int) -> list[Row]:
 def _components(counts: AtlasCounts) -> list[Row]:
     """Selections by component where a source recorded components that differ: the kept one's, and those that it says differ from it."""
     details = counts.trace.meta.details
-    recorded = [one for one in (details, *details.get("imported", ())) if one.get("components", {}).get("differences")]
+    told = [details] if details.get("components") else list(details.get("imported", ()))  # one file says it itself, of several each does
+    recorded = [one for one in told if one.get("components", {}).get("differences")]
     if not recorded or counts.untold_components:
         return []
     components = recorded[0]["components"]
     more: dict[tuple[str, int, str], list[tuple[int, int]]] = {}
-    for domain, layer, component, expert, n in (change for one in recorded[:1] for change in one["components"]["differences"]):
+    for domain, layer, component, expert, n in (change for one in recorded for change in one["components"]["differences"]):
         more.setdefault((domain, int(layer), component), []).append((int(expert), int(n)))
     rows: list[Row] = []
     for number, layer in enumerate(counts.layers):

@@ -53,7 +53,10 @@ def plain_values(path: Path, kind: Kind, dropped: Sequence[str] = ()) -> Any:
             raise UntrustedError(f"{path}: refused: {answer['error']}; have it written again, or as npz, Parquet or safetensors")
         size = os.fstat(arrays.fileno()).st_size
         content = mmap.mmap(arrays.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-        return _value(answer["value"], content)
+        try:
+            return _value(answer["value"], content)
+        except (TypeError, ValueError, OverflowError, KeyError) as error:
+            raise UntrustedError(f"{path}: not plain data: {error}; have it written again, or as npz, Parquet or safetensors") from error
 
 
 def _run(path: Path, kind: Kind, arrays: IO[bytes], tree: IO[bytes], dropped: list[str]) -> None:

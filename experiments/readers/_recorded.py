@@ -17,6 +17,7 @@ from experiments.readers._rows import MOST_EXPERTS, layer_table, plain
 from experiments.readers.contract import UNKNOWN, ForeignCounts, ReadError, ReadOptions, Remark
 
 ABSENT = "absent"
+MOST_COUNTED = 2**53  # selections of a recording: beyond, sums in floating point and in int64 are no longer exact
 MOST_LAYERS = 4096
 ORDER = Remark("recorded_order", "no weights were recorded: the order of a token's experts is the recorder's, falling score where the engine sorts")
 Row = tuple[str, int, int, int]  # where, layer, expert, count
@@ -53,7 +54,7 @@ def shown(numbers: Iterable[int]) -> str:
 def counted(path: Path, rows: Iterable[Row], options: ReadOptions, collector: str, details: Mapping[str, Any]) -> ForeignCounts:
     """Counts of one domain by layer and expert. ReadError for numbers that no layer has, and where options are missing."""
     tables: dict[int, dict[int, int]] = {}
-    most = -1
+    most, total = -1, 0
     for where, layer, expert, count in rows:
         if not 0 <= layer < MOST_LAYERS or not 0 <= expert < MOST_EXPERTS or not 0 <= count < 2**62:
             raise ReadError(f"{where}: layer {layer}, expert {expert}, count {count}: not those of a layer; export again")
@@ -62,6 +63,9 @@ def counted(path: Path, rows: Iterable[Row], options: ReadOptions, collector: st
             raise ReadError(f"{where}: expert id {expert}, but --n-experts says {options.n_experts}{hint}; correct it, or export again")
         table = tables.setdefault(layer, {})
         table[expert] = table.get(expert, 0) + count
+        total += count
+        if total >= MOST_COUNTED:
+            raise ReadError(f"{where}: the counts so far sum to {total}, which no recording holds; export again")
         most = max(most, expert)
     if not any(sum(table.values()) for table in tables.values()):
         raise ReadError(f"{path}: it counts nothing; record again")

@@ -109,10 +109,13 @@ def check_ids(ids: NDArray[Any], n_experts: int, at: Callable[[int], str]) -> No
         raise ReadError(f"{at(row)}: one expert twice in a top-{ids.shape[1]}: {ids[row].tolist()}; export again")
 
 
+LARGEST_WEIGHT = float(np.finfo(np.float16).max)  # as traces hold weights
+
+
 def check_weights(weights: NDArray[Any], at: Callable[[int], str], most: float | None = None, slack: float = 0.01) -> None:
     """Raise ReadError where a weight [T, K] is negative or not finite, or a row sums to more than `most`."""
-    bad = ~np.isfinite(weights).all(axis=1) | (weights < 0).any(axis=1)
-    words = "a weight that is negative or not finite"
+    bad = ~np.isfinite(weights).all(axis=1) | (weights < 0).any(axis=1) | (weights > LARGEST_WEIGHT).any(axis=1)
+    words = f"a weight that is negative, not finite or above {LARGEST_WEIGHT:,.0f}"
     if most is not None and not bad.any():
         bad = weights.astype(np.float64).sum(axis=1) > most + slack
         words = f"weights that sum to more than {most:g}"

@@ -72,7 +72,7 @@ def _counts(file: _gguf.Gguf, name: str) -> NDArray[np.int64]:
     if found.ndim > 2 or found.shape[-1] != 1 and found.ndim == 2:
         raise ReadError(f"{file.path}: tensor {name!r}: shape {list(found.shape)}, expected [experts, 1]; write it with llama-imatrix")
     flat = found.ravel()
-    bad = np.flatnonzero(~np.isfinite(flat) | (flat < 0) | (flat != np.floor(flat)))
+    bad = np.flatnonzero(~np.isfinite(flat) | (flat < 0) | (flat != np.floor(flat)) | (flat >= 2**53))
     if len(bad):
         raise ReadError(f"{file.path}: tensor {name!r}: expert {int(bad[0])}: {flat[bad[0]]}, expected a count; was the file changed?")
     return flat.astype(np.int64)

@@ -47,6 +47,7 @@ class Tally:
     without_ids: int = 0
     without_component: int = 0
     unknown: int = 0
+    repeated: int = 0
     deltas: Counter[tuple[str, int, str, int]] = field(default_factory=Counter)
     components: set[str] = field(default_factory=set)
 
@@ -167,7 +168,14 @@ def _decisions(file: tuple[int, Path], tally: Tally) -> list[tuple[str, Decision
         key = (phase, seen[phase, layer, match[1]])
         seen[phase, layer, match[1]] += 1
         found.setdefault(key, {}).setdefault(layer, {})[match[1]] = ids
-    return [(phase, decision) for (phase, _), decision in found.items()]
+    made = [(phase, decision) for (phase, _), decision in found.items()]
+    generated = [decision for phase, decision in made if phase == "GENERATE"]
+    again = sum(decision == generated[0] for decision in generated[1:])
+    if again:  # a file is of one token, which is generated once
+        tally.repeated += again
+        made = [one for one in made if one[0] != "GENERATE"] + [("GENERATE", one) for one in generated[:1]] + [
+            ("GENERATE", one) for one in generated[1:] if one != generated[0]]
+    return made
 
 
 def _check(where: str, name: str, suffix: str | None, layer: int, phase: str, ids: Any) -> None:
@@ -251,6 +259,7 @@ def _remarks(tally: Tally, n_rows: int) -> Iterator[Remark]:
                                ("missing_token_files", tally.missing_files, "token files missing before the last; positions leave room"),
                                ("components_missing", tally.without_component, "components that a decision has no record of"),
                                ("records_without_ids", tally.without_ids, f"{OPERATION} records without expert ids, left out"),
+                               ("repeated_decisions", tally.repeated, "decisions of a generated token that its file holds again: counted once"),
                                ("unknown_components", tally.unknown, f"{OPERATION} records of no gate, up or down, left out")):
         if count:
             yield Remark(code, words, count)

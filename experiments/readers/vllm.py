@@ -164,4 +164,6 @@ def _whole(response: dict[str, Any], n_rows: int) -> bool:
 def _with_prompt(prompt: NDArray[Any], ids: NDArray[Any], where: str) -> NDArray[Any]:
     if prompt.shape[1:] != ids.shape[1:]:
         raise ReadError(f"{where}: field {FIELD}: {list(ids.shape[1:])} of layers and top_k, but prompt_routed_experts has {list(prompt.shape[1:])}")
+    if len(ids) >= len(prompt) and np.array_equal(ids[:len(prompt)], prompt):  # the choice holds the rows of its prompt already
+        return ids
     return np.concatenate([prompt, ids])

@@ -213,3 +213,10 @@ def test_a_folder_is_known_by_names_and_bytes_not_by_where_it_lies(tmp_path: Pat
 def test_a_whole_file_is_described_in_one_split(tmp_path: Path) -> None:
     trace = whole(written(tmp_path))
     assert isinstance(trace, ImportedTrace) and {row.split for row in trace.documents} == {"test"}
+
+
+def test_lengths_of_documents_are_told_under_the_common_numbers() -> None:
+    parts = [part("a.x", Foreign("code", 2, details={"document_lengths": {"0": 11, "1": 12}})),
+             part("bb.x", Foreign("news", 2, seed=1, details={"document_lengths": {"1": 21}}))]
+    trace = joined(parts, QUIET_DRAW)
+    assert trace.meta.details["document_lengths"] == {"0": 11, "1": 12, "3": 21}
