@@ -23,6 +23,7 @@ from hypotheses.topology_parts import Part, Row, cells, columns, mean_of, status
 ONE_LAYER = f"{NO_DATA}: one MoE layer; information between layers needs two"
 NO_TYPES = f"{NO_DATA}: the trace has no token ids"
 BITS = ("mi_first_choice", "mi_excess", "mi_given_type", "u")
+GIVEN_ROWS = 2**21  # rows times pairs up to which the form given the token type is made for all pairs
 TERMS = ("token identity", "position", "document", "residual")
 PAIR_COLUMNS = ("layer_i", "layer_j", "distance", "value", "low", "high", "plug_in", "null", "excess", "excess_low", "excess_high", "p", "given_type",
                 "grassberger", "unit", "status", "reason")
@@ -47,7 +48,7 @@ def _describe(counts: TopologyCounts, part: Part, found: CrossLayerEstimates, nu
     given, sources = _given_types(counts), _decomposition(counts)
     no_types = Estimate.undefined(NO_TYPES, unit="bits", n_units=counts.n_documents)
     part.facts["decomposition_left_out"] = None if sources is None else sources.left_out
-    part.estimates |= {"u": _share(counts), "mi_given_type": mean_of([one.estimate for one in given.values()]) if given else no_types}
+    part.estimates |= {"u": _share(counts), "mi_given_type": mean_of([given[pair].estimate for pair in counts.adjacent]) if given else no_types}
     part.estimates |= _terms(counts, sources)
     part.tables["cross_layer_mi"] = columns(_pair_rows(counts, found, null, _map(counts), given), PAIR_COLUMNS)
     part.tables["mi_by_distance"] = columns([{"distance": gap, **cells(one)} for gap, one in found.by_distance.items()])
@@ -105,7 +106,7 @@ def _mean_excess(counts: TopologyCounts, null: ShiftNull) -> Estimate:
 
 
 def _given_types(counts: TopologyCounts) -> dict[tuple[int, int], GivenType]:
-    """I(X;Y|token type) of each adjacent pair; empty where the source has no token ids."""
+    """I(X;Y|token type) of every pair, of the adjacent ones alone where all would take minutes; empty where the source has no token ids."""
     sample, settings = counts.sample, counts.settings
     if sample.token_id is None:
         return {}
@@ -116,7 +117,8 @@ def _given_types(counts: TopologyCounts) -> dict[tuple[int, int], GivenType]:
         x, y = (sample.first[layer].astype(np.int64) for layer in pair)
         return given_type(PairedTokens(x, y, group, int(group.max(initial=0)) + 1, len(sample.document)), types, level=settings.level)
 
-    return dict(zip(counts.adjacent, each(one, counts.adjacent, settings.threads)))
+    pairs = counts.pairs if len(types) * len(counts.pairs) <= GIVEN_ROWS else counts.adjacent
+    return dict(zip(pairs, each(one, pairs, settings.threads)))
 
 
 def _pair_rows(counts: TopologyCounts, found: CrossLayerEstimates, null: ShiftNull, others: dict[tuple[int, int], Estimate],
