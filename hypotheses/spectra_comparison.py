@@ -57,7 +57,7 @@ COLUMNS = ("metric", "label", "better", "unit", "baseline", "baseline_low", "bas
 def comparison_rows(evidence: SpectraEvidence, pairs: Sequence[Pair], gate: str | None) -> list[Row]:
     """A row per metric of the seed's table, then of ours."""
     changes = {row.metric: method_changes(pairs, row.metric, gate=gate, level=evidence.settings.level)[-1] for row in (*SEED_ROWS, *OUR_ROWS)}
-    p = {name: None if one.value is None else p_of_t(pairs, name) for name, one in changes.items()}
+    p = {name: None if one.value is None or one.gate else p_of_t(pairs, name) for name, one in changes.items()}
     adjusted = FAMILY.adjust({name: p[name] for name in FAMILY.members}).p
     return [_row(evidence, pairs, row, changes[row.metric], (p[row.metric], adjusted.get(row.metric)), gate) for row in (*SEED_ROWS, *OUR_ROWS)]
 

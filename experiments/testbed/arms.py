@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TOLERANCE = 0.01  # of the baseline's parameters
 WIDTH_STEP = 4  # rows of 16 bytes, which grouped_mm asks for
 BALANCED = frozenset({"collapse_rate", "least_load", "cv", "entropy_bits"})
-SHARPENED = frozenset({"confidence", "h_full", "routing_gram_rms"})
+SHARPENED = BALANCED | {"confidence", "h_full", "routing_gram_rms"}  # transport evens the loads of a batch
 
 
 @dataclass(frozen=True)
