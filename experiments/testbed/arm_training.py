@@ -17,7 +17,7 @@ from experiments.testbed.arms import arm_of, build, router_options
 from experiments.testbed.campaign_spec import SpectraSpec
 from experiments.testbed.held_out import measure
 from experiments.testbed.learning import Learner, learn, optimizer_of
-from experiments.testbed.recipe import RECIPE_VERSION, claim
+from experiments.testbed.recipe import ARM_VERSION, claim
 from experiments.testbed.training import about, finish, one_thread, save_weights
 from experiments.testbed.windows import cut_into_windows, spread
 from hypotheses.claim import fingerprint
@@ -48,7 +48,7 @@ class Training:
         arm = arm_of(self.arm)
         options = router_options(arm, self.spec, self.spectra)
         spec = self.spec.model_dump(mode="json") | {"router": arm.router, "top_k": arm.top_k or self.spec.top_k, "router_options": options}
-        return {"spec": spec, "corpus": self.corpus, "version": RECIPE_VERSION}
+        return {"spec": spec, "corpus": self.corpus, "version": ARM_VERSION}
 
     @property
     def name(self) -> str:

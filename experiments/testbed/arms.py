@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -79,21 +80,32 @@ def config_of(arm: Arm, spec: TestbedSpec, spectra: SpectraSpec, vocabulary: int
 
 
 def build(arm: Arm, spec: TestbedSpec, spectra: SpectraSpec, vocabulary: int) -> RoutedMixtralForCausalLM:
-    """The arm's model with weights of the seed. Attention, embeddings and norms begin alike in every arm of a seed."""
+    """The arm's model. Every tensor is drawn from the seed and its own name, so that those of the same name and shape begin alike in every arm.
+
+    A single random stream would not do: experts of another width, or another router, shift all that is drawn after them.
+    """
     import torch
 
-    from experiments.testbed import model
     from experiments.testbed.routers.modeling import RoutedMixtralForCausalLM
+    from experiments.testbed.routers.router import Router
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(spec.seed)
         made = RoutedMixtralForCausalLM(config_of(arm, spec, spectra, vocabulary))
-    common = dict(model.build(spec, vocabulary).named_parameters())
-    with torch.no_grad():
-        for name, parameter in made.named_parameters():
-            if ".gate." not in name:
-                parameter.copy_(common[name])
+        for of, module in made.named_modules():
+            if isinstance(module, Router):
+                for name, tensor in module.drawn():
+                    torch.manual_seed(_seed_of(spec.seed, f"{of}.{name}"))
+                    module.draw(name, tensor)
+            elif next(module.parameters(recurse=False), None) is not None and ".gate." not in f"{of}.":
+                torch.manual_seed(_seed_of(spec.seed, of))
+                made._init_weights(module)
     return made
+
+
+def _seed_of(seed: int, name: str) -> int:
+    """A torch seed, below 2^63."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "little") >> 1
 
 
 def n_parameters(arm: Arm, spec: TestbedSpec, spectra: SpectraSpec, vocabulary: int) -> int:

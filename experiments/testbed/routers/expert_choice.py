@@ -37,9 +37,9 @@ class ExpertChoiceRouter(Router):
         self.std, self.factor = float(config.initializer_range), float(self.options.get("capacity_factor", 1.25))
         self.slots = min(2 * self.top_k, self.n_experts)
 
-    def draw_weights(self) -> None:
+    def draw(self, name: str, tensor: torch.Tensor) -> None:  # noqa: ARG002
         """Normal weights, as Mixtral's."""
-        init.normal_(self.weight, mean=0.0, std=self.std)
+        init.normal_(tensor, mean=0.0, std=self.std)
 
     def directions(self) -> torch.Tensor:
         """Rows of W."""

@@ -28,10 +28,10 @@ class TokenHashRouter(Router):
         super().__init__(config, layer, shared)
         self.register_buffer("table", torch.zeros(int(config.vocab_size), self.top_k, dtype=torch.int64))
 
-    def draw_weights(self) -> None:
+    def draw(self, name: str, tensor: torch.Tensor) -> None:  # noqa: ARG002
         """The k experts of each token id, equally likely."""
-        drawn = torch.rand(len(self.table), self.n_experts, device=self.table.device)
-        init.copy_(self.table, drawn.argsort(dim=1)[:, : self.top_k])
+        drawn = torch.rand(len(tensor), self.n_experts, device=tensor.device)
+        init.copy_(tensor, drawn.argsort(dim=1)[:, : self.top_k])
 
     def forward(self, hidden_BSd: torch.Tensor) -> Decision:
         """Raises ValueError for a model that was given embeddings instead of token ids."""

@@ -29,9 +29,9 @@ class LinearRouter(Router):
         self.weight = Parameter(torch.empty(self.n_experts, self.hidden))
         self.std, self.balance = float(config.initializer_range), float(self.options.get("balance", 0.0))
 
-    def draw_weights(self) -> None:
+    def draw(self, name: str, tensor: torch.Tensor) -> None:  # noqa: ARG002
         """Normal weights, as Mixtral's."""
-        init.normal_(self.weight, mean=0.0, std=self.std)
+        init.normal_(tensor, mean=0.0, std=self.std)
 
     def directions(self) -> torch.Tensor:
         """Rows of W."""
@@ -59,9 +59,9 @@ class FrozenRouter(Router):
         super().__init__(config, layer, shared)
         self.register_buffer("weight", torch.empty(self.n_experts, self.hidden))
 
-    def draw_weights(self) -> None:
+    def draw(self, name: str, tensor: torch.Tensor) -> None:  # noqa: ARG002
         """Normal weights, so that scores of normalised tokens have a standard deviation of about 1."""
-        init.normal_(self.weight, mean=0.0, std=self.hidden**-0.5)
+        init.normal_(tensor, mean=0.0, std=self.hidden**-0.5)
 
     def directions(self) -> torch.Tensor:
         """Rows of W."""

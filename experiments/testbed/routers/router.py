@@ -68,7 +68,17 @@ class Router(nn.Module):
         self.terms = Terms()
 
     def draw_weights(self) -> None:
-        """Draw the initial weights from torch's random state, through transformers.initialization, which spares loaded ones."""
+        """Draw every tensor anew; `draw` says how."""
+        for name, tensor in self.drawn():
+            self.draw(name, tensor)
+
+    def drawn(self) -> list[tuple[str, torch.Tensor]]:
+        """What has initial values, by name: parameters and buffers."""
+        return [*self.named_parameters(), *self.named_buffers()]
+
+    def draw(self, name: str, tensor: torch.Tensor) -> None:
+        """Draw the initial values of one tensor from torch's random state, through transformers.initialization, which spares loaded ones."""
+        raise NotImplementedError(f"{type(self).__name__}.{name}")
 
     def directions(self) -> torch.Tensor | None:
         """The vectors [E, r] that tokens are compared with, where they are the same for all tokens."""

@@ -69,14 +69,12 @@ class SpectraRouter(Router):
         else:
             self.offers = Parameter(torch.empty(self.n_experts, self.dimension))
 
-    def draw_weights(self) -> None:
+    def draw(self, name: str, tensor: torch.Tensor) -> None:
         """Orthogonal projector; the GRU's weights uniform as torch draws them."""
-        if self.knobs["gru"]:
-            for parameter in self.gru.parameters():
-                init.uniform_(parameter, -(self.dimension**-0.5), self.dimension**-0.5)
+        if name.startswith("gru."):
+            init.uniform_(tensor, -(self.dimension**-0.5), self.dimension**-0.5)
         else:
-            init.orthogonal_(self.ask)
-        init.orthogonal_(self.expression if self.knobs["expression"] else self.offers)
+            init.orthogonal_(tensor)
 
     def directions(self) -> torch.Tensor | None:
         """The experts' vectors, where no token changes them."""

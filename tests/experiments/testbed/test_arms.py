@@ -5,6 +5,7 @@ from experiments.specs import TestbedSpec
 from experiments.testbed.arms import ARMS, TOLERANCE, arm_of, build, differences, matched, n_parameters, router_options
 from experiments.testbed.campaign_spec import SpectraSpec
 from experiments.testbed.recipe import TestbedError
+from experiments.testbed.tokenizer import PAD_ID
 from hypotheses.spectra_evidence import BASELINE, TREATMENT
 
 from .small_corpus import SMALL
@@ -43,13 +44,50 @@ def test_counted_parameters_are_the_models() -> None:
         assert n_parameters(arm_of(name), SMALL, SPECTRA, 300) == sum(one.numel() for one in made.parameters())
 
 
-def test_arms_of_a_seed_begin_alike_but_for_router_and_width() -> None:
-    a, b = (dict(build(arm_of(name), SMALL, SPECTRA, 300).named_parameters()) for name in (BASELINE, "spectra"))
-    other = dict(build(arm_of(BASELINE), SMALL.model_copy(update={"seed": 4}), SPECTRA, 300).named_parameters())
-    shared = [name for name in a if ".gate." not in name]
-    assert len(shared) > 10
-    assert all(torch.equal(a[name], b[name]) for name in shared)
-    assert not torch.equal(a["lm_head.weight"], other["lm_head.weight"])
+def initial(name: str, **changed: int) -> dict[str, torch.Tensor]:
+    return build(arm_of(name), SMALL.model_copy(update=changed), SPECTRA, 300).state_dict()
+
+
+ROUTER_SHARED = {"spectra_no_gru": "expression", "spectra_no_expression": "gru.weight_hh_l0", "spectra_no_repulsion": "expression",
+                 "spectra_no_ortho": "gru.bias_ih_l0"}
+
+
+@pytest.mark.parametrize("width", [32, 20])
+@pytest.mark.parametrize("name", ARMS)
+def test_arms_of_a_seed_begin_alike_in_all_that_is_of_one_shape(name: str, width: int) -> None:
+    base, one = initial(BASELINE), initial(name, intermediate=width)
+    alike = [key for key in base if key in one and base[key].shape == one[key].shape and ".gate." not in key]
+    expected = {"model.embed_tokens.weight", "lm_head.weight", "model.norm.weight", "model.layers.1.self_attn.q_proj.weight",
+                "model.layers.1.self_attn.o_proj.weight", "model.layers.1.post_attention_layernorm.weight"}
+    assert expected <= set(alike)
+    assert ("model.layers.1.mlp.experts.down_proj" in alike) is (width == 32)
+    assert [key for key in alike if not torch.equal(base[key], one[key])] == []
+    if name in ("switch_top1", "expert_choice"):
+        assert all(torch.equal(base[f"model.layers.{n}.mlp.gate.weight"], one[f"model.layers.{n}.mlp.gate.weight"]) for n in range(2))
+    if name in ROUTER_SHARED:
+        full = initial(TREATMENT)
+        key = f"model.layers.1.mlp.gate.{ROUTER_SHARED[name]}"
+        assert torch.equal(full[key], one[key])
+
+
+def test_layers_and_seeds_begin_unlike_with_the_spread_of_the_model() -> None:
+    one, other = initial(TREATMENT), initial(TREATMENT, seed=4)
+    drawn = [key for key, value in one.items() if "norm" not in key]
+    assert [key for key in drawn if torch.equal(one[key], other[key])] == []
+    assert not torch.equal(one["model.layers.0.mlp.experts.down_proj"], one["model.layers.1.mlp.experts.down_proj"])
+    assert not torch.equal(one["model.layers.0.mlp.gate.expression"], one["model.layers.1.mlp.gate.expression"])
+    assert float(one["lm_head.weight"].std()) == pytest.approx(0.02, rel=0.05)
+    assert not one["model.embed_tokens.weight"][PAD_ID].any()
+    tall = one["model.layers.1.mlp.gate.expression"]
+    assert torch.allclose(tall @ tall.T, torch.eye(16), atol=1e-5)
+
+
+def test_building_leaves_the_random_state_alone() -> None:
+    torch.manual_seed(5)
+    want = torch.rand(3)
+    torch.manual_seed(5)
+    build(arm_of("hash"), SMALL, SPECTRA, 300)
+    assert torch.equal(torch.rand(3), want)
 
 
 def test_what_differs_is_said() -> None:
