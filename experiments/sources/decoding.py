@@ -5,6 +5,7 @@ T row of the forward pass (batch x sequence), E expert, K slot.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -98,10 +99,10 @@ def _zaya(_router: nn.Module, output: Any) -> Decision:
     return Decision(logits, weights, ids.masked_fill(weights == 0, logits.shape[-1] - 1))
 
 
-def _expert_choice(_router: nn.Module, output: Any) -> Decision:
-    """The generic triple and whether an expert took the slot; a slot that none took holds the best expert left, with weight 0."""
-    scores, weights, ids, kept = output
-    return Decision(scores, weights, ids, dropped=~kept)
+def _with_kept(_router: nn.Module, output: Any) -> Decision:
+    """The generic triple and, under a capacity, whether an expert took the slot; one that none took holds the best expert left, with weight 0."""
+    scores, weights, ids, *kept = output
+    return Decision(scores, weights, ids, dropped=~kept[0] if kept else None)
 
 
 SPECIAL: dict[str, Decoder] = {
@@ -110,7 +111,8 @@ SPECIAL: dict[str, Decoder] = {
     "JetMoeTopKGating": _jetmoe,
     "DogeCDMoE": _doge,
     "ZayaRouter": _zaya,
-    "ExpertChoiceRouter": _expert_choice,
+    "ExpertChoiceRouter": _with_kept,
+    "SpectraRouter": _with_kept,
 }
 REFUSED = {
     "NllbMoeTop2Router": "transformers 5.23 runs only experts 0 and 1 of NLLB-MoE, which is not what the model was trained to do",
@@ -118,11 +120,17 @@ REFUSED = {
 }
 # One document at a time, because these mix rows of a batch: padding would change what a token's router sees.
 MIXES_ROWS = {"DogeCDMoE"}
+LIMITED = re.compile("Switch")
 
 
 def mixes_rows(router: nn.Module) -> bool:
     """Whether a token's experts depend on the rest of its batch: by its class, or as the router says itself."""
     return type(router).__name__ in MIXES_ROWS or bool(getattr(router, "mixes_rows", False))
+
+
+def is_limited(router: nn.Module) -> bool:
+    """Whether slots stay empty for want of capacity: by its class, or as the router says itself."""
+    return bool(LIMITED.search(type(router).__name__)) or bool(getattr(router, "limited", False))
 
 
 def decoder_for(router: nn.Module) -> Decoder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from experiments.declaration import SourceSpec
 from experiments.progress import Progress, Task
 from experiments.sources import TokenDocument
 from experiments.sources.batching import Plan, Shard, plan_shards
+from experiments.sources.decoding import is_limited
 from experiments.sources.errors import SourceError
 from experiments.sources.events import SHARD_COUNTS
 from experiments.sources.faults import raise_on_fault
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from experiments.sources.lookup_routing import RouterCalls
 
 
-DROPS = re.compile("Switch|ExpertChoice")  # routers that leave slots empty for want of capacity
 ALLOCATOR_SAYS = ("can't allocate memory", "not enough memory", "CUDA out of memory")
 
 
@@ -224,7 +223,7 @@ class HuggingFaceSource:
             shards_skipped=len(plan.shards) - len(written), n_pads=tally.pads, n_special=plan.n_special + self._n_framing(plan),
             n_cut=plan.n_cut, tokens_cut=plan.tokens_cut, empty=plan.empty, out_of_memory=tally.out_of_memory,
             batch_size=self._batch_size, seconds=seconds, first_choice_tied=shares["tied"],
-            dropped={key: shares["dropped"][key] for key, site in zip(keys, self.opened.sites) if DROPS.search(site.class_name)})
+            dropped={key: shares["dropped"][key] for key, site in zip(keys, self.opened.sites) if is_limited(site.module)})
 
 
 def _trace_batch(document: Any, position: Any, token_id: Any, columns: Sequence[LayerColumns], layers: Sequence[LayerMeta]) -> TraceBatch:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,16 @@ from experiments.progress import Progress, Silent
 from experiments.sources import TokenDocument
 from experiments.sources.huggingface import HuggingFaceSource
 from experiments.specs import SourceSpec
-from experiments.testbed.arm_features import Features, asked_of, expert_norms, probe
+from experiments.testbed.arm_features import Features, asked_of, digest_of, expert_norms, probe
 from experiments.testbed.campaign import Trained
 from experiments.testbed.campaign_spec import CampaignSpec
 from experiments.testbed.training import one_thread
 from tracking.atomic import sha256_file, write_bytes, write_json
 
 ABOUT, TRAINING = "features.json", "training.json"  # ABOUT is written last: with it an arm is whole
+ASKED = "asked.json"  # written first: whose collection the directory is
 TRACE = "trace"
+CHECKPOINT = (".safetensors", ".json")  # weights, config, tokenizer, and what is told of the training
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,23 @@ class Wanted:
         """Where an arm's files go."""
         return self.directory / f"{trained.arm}-{trained.seed}"
 
+    @cached_property
+    def documents_digest(self) -> str:
+        """SHA-256 of the documents as they were given, domains included."""
+        return digest_of(self.documents)
+
+    def asked(self, trained: Trained) -> dict[str, Any]:
+        """Everything that decides what is collected of an arm: checkpoint, documents, how models are run, sizes of the samples."""
+        campaign = self.campaign
+        return {"arm": trained.arm, "seed": trained.seed, "documents": self.documents_digest,
+                "checkpoint": {path.name: sha256_file(path) for path in sorted(trained.directory.iterdir()) if path.suffix in CHECKPOINT},
+                "source": self.source.model_dump(mode="json", exclude={"model"}),
+                "sizes": [campaign.sample_tokens, campaign.probe_documents, campaign.probe_tokens]}
+
 
 def collect_all(trained: Sequence[Trained], wanted: Wanted, progress: Progress) -> None:
     """Collect what is not collected yet, wanted.campaign.processes arms at a time. Raises ShareError, SourceError or TraceError."""
-    waiting = [one for one in trained if not is_whole(wanted.of(one))]
+    waiting = [one for one in trained if not is_whole(one, wanted)]
     n = min(wanted.campaign.processes, len(waiting))
     with progress.stage("collect arms", len(waiting), "arms") as task:
         if n > 1:
@@ -54,14 +71,24 @@ def collect_all(trained: Sequence[Trained], wanted: Wanted, progress: Progress) 
             _share((waiting, wanted), task.advance)
 
 
-def is_whole(directory: Path) -> bool:
-    """Whether an arm was collected to the end, and every file is as it was written."""
+def is_whole(trained: Trained, wanted: Wanted) -> bool:
+    """Whether an arm was collected to the end from this checkpoint on these documents, and every file is as it was written."""
     from tracking.traces import faults_of
 
-    if not (directory / ABOUT).exists() or faults_of(directory / TRACE):
+    directory = wanted.of(trained)
+    if not (directory / ABOUT).exists() or _begun_as(directory) != wanted.asked(trained) or faults_of(directory / TRACE):
         return False
     files = json.loads((directory / ABOUT).read_text(encoding="utf-8"))["files"]
     return all((directory / name).is_file() and sha256_file(directory / name) == digest for name, digest in files.items())
+
+
+def _begun_as(directory: Path) -> dict[str, Any] | None:
+    """What the collection in a directory was asked for; None where that is not known."""
+    try:
+        found = json.loads((directory / ASKED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _share(share: tuple[Sequence[Trained], Wanted], done: Callable[[], None]) -> None:
@@ -72,9 +99,15 @@ def _share(share: tuple[Sequence[Trained], Wanted], done: Callable[[], None]) ->
 
 
 def collect_arm(trained: Trained, wanted: Wanted) -> None:
-    """Trace, losses, router inputs and vectors of one arm; a killed collection goes on after its last whole shard."""
-    directory = wanted.of(trained)
+    """Trace, losses, router inputs and vectors of one arm; a killed collection goes on after its last whole shard.
+
+    What was collected from another checkpoint, or on other documents, is thrown away first.
+    """
+    directory, asked = wanted.of(trained), wanted.asked(trained)
+    if directory.exists() and _begun_as(directory) != asked:
+        shutil.rmtree(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / ASKED, asked)
     spec = wanted.source.model_copy(update={"model": str(trained.directory)})
     with one_thread():
         source = HuggingFaceSource.open(spec, Silent())

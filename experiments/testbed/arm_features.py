@@ -41,11 +41,16 @@ class Asked:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of ids, splits and token ids of the documents: equal digests, equal evaluation documents."""
-        digest = hashlib.sha256()
-        for one in sorted(self.documents, key=lambda document: document.document):
-            digest.update(f"{one.id}\0{one.split}\0{','.join(map(str, one.token_ids))}\n".encode())
-        return digest.hexdigest()
+        """Equal digests, equal evaluation documents."""
+        return digest_of(self.documents)
+
+
+def digest_of(documents: Sequence[TokenDocument]) -> str:
+    """SHA-256 of ids, domains, splits and token ids, in the order of the documents' numbers."""
+    digest = hashlib.sha256()
+    for one in sorted(documents, key=lambda document: document.document):
+        digest.update(f"{one.id}\0{one.domain}\0{one.split}\0{','.join(map(str, one.token_ids))}\n".encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()
 
 
 def asked_of(source: HuggingFaceSource, documents: Sequence[TokenDocument], *, tokens: int, probes: int, probe_tokens: int) -> Asked:

@@ -30,6 +30,7 @@ class ExpertChoiceRouter(Router):
     reads_sequence = True
     selection_rule = "experts choose tokens"
     mixes_rows = True
+    limited = True
 
     def __init__(self, config: Any, layer: int, shared: Pass) -> None:
         super().__init__(config, layer, shared)

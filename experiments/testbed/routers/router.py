@@ -52,13 +52,15 @@ class Router(nn.Module):
     """Base of the routers. `forward(hidden_BSd)` gives (scores [N, E], weights [N, K], ids [N, K], ...).
 
     causal: whether a token's experts depend on no later token, and on no other sequence, in evaluation; selection_rule: why its experts
-    are not the top-k of its scores, None if they are; mixes_rows: the experts of a token depend on the rest of the batch.
+    are not the top-k of its scores, None if they are; mixes_rows: the experts of a token depend on the rest of the batch; limited: slots
+    stay empty for want of capacity in evaluation.
     """
 
     causal: ClassVar[bool] = True
     reads_sequence: ClassVar[bool] = False  # needs every earlier token in the same call
     selection_rule: str | None = None
     mixes_rows: bool = False
+    limited: bool = False
 
     def __init__(self, config: Any, layer: int, shared: Pass) -> None:
         super().__init__()

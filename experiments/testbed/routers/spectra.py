@@ -57,7 +57,8 @@ class SpectraRouter(Router):
         self.knobs = DEFAULTS | dict(self.options)
         self.dimension = int(self.knobs["dimension"])
         self.mixes_rows = bool(self.knobs["sinkhorn_inference"])
-        self.selection_rule = "orthogonal Sinkhorn routing over the batch" if self.mixes_rows and self.knobs["quota"] else None
+        self.limited = self.mixes_rows and bool(self.knobs["quota"])
+        self.selection_rule = "orthogonal Sinkhorn routing over the batch" if self.limited else None
         self.reads_sequence = bool(self.knobs["gru"]) or self.mixes_rows  # type: ignore[misc]
         self.causal = not self.mixes_rows  # type: ignore[misc]
         if self.knobs["gru"]:
@@ -99,7 +100,10 @@ class SpectraRouter(Router):
         return linear(hidden_BSd, self.expression).view(n, self.n_experts, self.dimension)
 
     def forward(self, hidden_BSd: torch.Tensor) -> Decision:
-        """Scores are S / eps, or log Q where the transport decides; their softmax is what the weights come from."""
+        """Scores are S / eps, or log Q where the transport decides; their softmax is what the weights come from.
+
+        Under a quota, beside them: whether an expert took the slot, bool [N, K].
+        """
         offered_NEr = self.offered(hidden_BSd)
         similarity_NE = cosines(self.asked(hidden_BSd), offered_NEr)
         scores_NE = similarity_NE / self.knobs["eps"]
@@ -128,12 +132,13 @@ class SpectraRouter(Router):
         self.terms.loss["entropy"] = (float(self.knobs["lambda_entropy"]), entropy)
         self.terms.loss["ortho"] = (float(self.knobs["lambda_ortho"]), orthogonality_loss(gram_EE))
 
-    def _under_quota(self, plan_NE: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights and ids; a slot that no expert has room for holds the best expert that is left, with weight 0."""
+    def _under_quota(self, plan_NE: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Weights, ids and what was kept; a slot that no expert has room for holds the best expert that is left, with weight 0."""
         room = capacity(int(real.sum()), self.top_k, self.n_experts, self.knobs["capacity_factor"])
         found = torch.full((len(plan_NE), self.top_k), -1, device=plan_NE.device)
         found[real] = quota_choice(plan_NE[real].detach(), self.top_k, room)
         taken = torch.zeros_like(plan_NE).scatter_add(1, found.clamp(min=0), (found >= 0).to(plan_NE.dtype))
         ids = (plan_NE.detach() + 2 * (taken > 0)).topk(self.top_k, dim=-1).indices
-        weights = plan_NE.gather(1, ids) * ((taken.gather(1, ids) > 0) | ~real[:, None])
-        return weights / weights.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny), ids
+        kept = (taken.gather(1, ids) > 0) | ~real[:, None]
+        weights = plan_NE.gather(1, ids) * kept
+        return weights / weights.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny), ids, kept

@@ -1,12 +1,14 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from experiments.arm_runs import arm_runs, curve_rows, differences_of
 from experiments.collection import routed_documents
@@ -282,7 +284,7 @@ def test_a_collected_arm_is_left_as_it_is_and_a_half_one_is_finished(cache: Path
     (collected / "spectra-3" / "features.json").unlink()
     (collected / "spectra-3" / "losses.npz").write_bytes(b"cut")
     (collected / "hash-3" / "inputs_0.npy").write_bytes(b"damaged")
-    assert [is_whole(wanted.of(one)) for one in trained] == [True, False, False]
+    assert [is_whole(one, wanted) for one in trained] == [True, False, False]
     collect_all(trained, wanted, Silent())
     after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in collected.rglob("*") if path.is_file()}
     assert before.keys() == after.keys()
@@ -292,3 +294,31 @@ def test_a_collected_arm_is_left_as_it_is_and_a_half_one_is_finished(cache: Path
         with np.load(collected / "spectra-3" / f"{name}.npz") as again:
             want = np.load(io.BytesIO(before[collected / "spectra-3" / f"{name}.npz"][1]))
             assert all(np.array_equal(want[key], again[key]) for key in want.files)
+
+
+def test_a_collection_of_another_checkpoint_or_of_other_documents_is_not_taken_for_this_one(cache: Path, collected: Path, tmp_path: Path) -> None:
+    trained = next(one for one in train_all(CAMPAIGN, SPEC, SPECTRA, small_corpus(), cache, Silent()) if one.arm == "switch_top2")
+    source = HuggingFaceSource.open(SourceSpec(model=str(trained.directory), max_length=48), Silent())
+    documents = routed_documents(small_corpus(), source)
+    here = tmp_path / "arms"
+    shutil.copytree(collected, here)
+    wanted = Wanted(SourceSpec(max_length=48, batch_size=4), CAMPAIGN, documents, here)
+    assert is_whole(trained, wanted)
+    renamed = tuple(replace(one, domain="winds") if one.domain == "rocks" else one for one in documents)
+    other_sample = CAMPAIGN.model_copy(update={"sample_tokens": 100})
+    for unlike in (replace(wanted, documents=documents[1:]), replace(wanted, documents=renamed), replace(wanted, campaign=other_sample),
+                   replace(wanted, source=SourceSpec(max_length=40, batch_size=4))):
+        assert not is_whole(trained, unlike)
+    other = tmp_path / trained.directory.name
+    shutil.copytree(trained.directory, other)
+    weights = load_file(other / "model.safetensors")
+    save_file({name: one * 1.5 for name, one in weights.items()}, other / "model.safetensors", metadata={"format": "pt"})
+    retrained = replace(trained, directory=other)
+    assert not is_whole(retrained, wanted)
+    (here / "switch_top2-3" / "features.json").unlink()  # as if killed before it was whole: its shards are not those of the other checkpoint
+    collect_all([retrained], wanted, Silent())
+    was, now = (arm_runs(directory, {"switch_top2": (3,)})["switch_top2"][0] for directory in (collected, here))
+    assert is_whole(retrained, wanted)
+    assert not is_whole(trained, wanted)
+    assert not np.array_equal(was.loss_nats_D, now.loss_nats_D)
+    assert was.trace.digest != now.trace.digest

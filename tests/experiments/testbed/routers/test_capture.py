@@ -70,3 +70,28 @@ def test_an_ordinary_mixtral_has_no_router_record(tmp_path: Path) -> None:
     from tests.experiments.sources.tiny_checkpoints import save
 
     assert "router" not in opened(save("mixtral", tmp_path)).meta.details
+
+
+def test_slots_that_a_quota_leaves_empty_are_marked_as_dropped(tmp_path: Path) -> None:
+    """Nearly uniform plans and little room, so that a document's own tokens fill the experts they all want."""
+    options = {"dimension": 10, "sinkhorn_inference": True, "quota": True, "eps": 5.0, "iterations": 1, "capacity_factor": 0.5}
+    source = opened(saved("spectra", tmp_path, router_options=options))
+    shelf, asked = Shelf(), documents(source)
+    report = source.collect(asked, shelf, Silent())
+    assert all(0 < share <= 1 for share in report.dropped.values())
+    for document in asked[:4]:
+        heard = decided(source.opened.model, torch.tensor([document.token_ids]))
+        batch, rows = rows_of(shelf, document.document)
+        for layer, (_, weights, _, kept) in enumerate(heard):
+            order = np.argsort(-weights.numpy(), axis=1, kind="stable")
+            empty = ~np.take_along_axis(kept.numpy(), order, axis=1)[batch.position[rows]]
+            assert (batch.dropped[layer][rows] == (empty * [1, 2]).sum(axis=1)).all()
+            assert (batch.weights[layer][rows][empty] == 0).all()
+    assert opened(saved("spectra_quota", tmp_path / "training")).meta.details["batch_plan"]["batch_size"] == 4  # none in evaluation
+
+
+def test_a_router_without_a_quota_reports_no_drops(tmp_path: Path) -> None:
+    source = opened(saved("spectra", tmp_path))
+    shelf, asked = Shelf(), documents(source)
+    assert source.collect(asked, shelf, Silent()).dropped == {}
+    assert all(batch.dropped is None for batch in shelf.shards.values())

@@ -195,8 +195,9 @@ def test_sinkhorn_in_evaluation_when_asked() -> None:
 def test_quota_limits_the_load_in_training() -> None:
     router = spectra_router(quota=True, eps=1.0, iterations=1).train()
     x = torch.randn(1, 1, WIDTH, generator=torch.Generator().manual_seed(6)).expand(4, 10, WIDTH)  # all tokens alike: all want the same
-    _, weights, ids = router(x)
+    _, weights, ids, kept = router(x)
     loads = torch.bincount(ids[weights > 0], minlength=E)
+    assert torch.equal(kept, weights > 0)
     assert int(loads.max()) <= capacity(40, K, E, 1.25)
     assert torch.allclose(weights.sum(dim=1), torch.ones(40), atol=1e-5)
 
