@@ -1,9 +1,11 @@
 """Controls of the SPECTRA claim: the run's own arms with a planted answer, read through the same counts, draws and seeds.
 
 specialists. The treatment sends tokens to experts of their domain (two in three; the rest evenly by hash), outputs are orthogonal, its loss is the
-baseline's: every criterion must be supported. permuted. Domain labels permuted over documents, anew for each training seed and alike in both arms,
-and the treatment's outputs are the baseline's of the next seed: nothing can rise. hash. The treatment routes by a hash of the token type, which
-learns nothing. worse. A quarter of the treatment's experts get no token, its outputs point one way, its loss is four margins above.
+baseline's, and about a quarter of the baseline's experts hand their tokens to others: every criterion must be supported. permuted. Domain labels
+permuted over documents, anew for each training seed and alike in both arms; outputs of both arms are those of two trainings of the baseline, drawn
+anew for each seed: nothing rises but by chance, and a level 95 % criterion calls it risen in one of forty runs, which then have no verdict. hash.
+The treatment routes by a hash of the token type, which learns nothing. worse. About a quarter of the treatment's experts get no token, its outputs
+point one way, its loss is four margins above.
 
 A row's draws depend on the training seed, its document's id and its position (its token type under hash) alone. T token, K slot, E expert.
 """
@@ -26,10 +28,10 @@ from hypotheses.spectra_evidence import ArmRun, SpectraEvidence
 Kind = Literal["specialists", "permuted", "hash", "worse"]
 KINDS: tuple[Kind, ...] = ("specialists", "permuted", "hash", "worse")
 LOYAL = 2 / 3  # share of a specialist's tokens
-EMPTY = 4  # one in so many experts is never chosen where loads are planted bad
+EMPTY = 4  # one in so many experts is never chosen where loads are planted bad, and one more in every other seed: equal changes have no spread
 LOSS_NOISE, LOSS_WORSE = 0.002, 0.2  # nats per token; a loss without any spread between seeds could not be judged
 OUTPUT_NOISE, COMMON = 0.1, 3.0
-Experts = Callable[[TraceBatch, int], Int]
+Experts = Callable[[TraceBatch, int, Int], Int]  # rows, layer, the experts that each row has [T, K] -> those that it shall have
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class PlantedTrace:
             if self.experts is None:
                 yield batch
                 continue
-            ids = tuple(self.experts(batch, layer).astype(self.meta.layers[layer].id_dtype) for layer in chosen)
+            ids = tuple(self.experts(batch, layer, np.asarray(batch.ids[place], np.int64)).astype(self.meta.layers[layer].id_dtype)
+                        for place, layer in enumerate(chosen))
             yield replace(batch, ids=ids, weights=None, entropy_nats=None, simpson=None, top1_prob=None, dropped=None)
 
 
@@ -69,19 +72,34 @@ def planted(evidence: SpectraEvidence, kind: Kind) -> SpectraEvidence:
     plant = {"specialists": _specialists, "permuted": _permuted, "hash": _hash, "worse": _worse}[kind]
     baselines, treatments = [], []
     pairs = evidence.pairs
-    for place, (baseline, treatment) in enumerate(pairs):
-        a, b = plant(baseline, treatment, pairs[(place + 1) % len(pairs)][0])
+    dealt = dealt_pairs(len(pairs), generator(evidence.settings.seed, "dealt outputs"))
+    for (baseline, treatment), (first, second) in zip(pairs, dealt, strict=True):
+        a, b = plant(baseline, treatment, (pairs[first][0], pairs[second][0]))
         baselines.append(a)
         treatments.append(b)
     return replace(evidence, arms={evidence.baseline: baselines, evidence.treatment: treatments},
                    settings=replace(evidence.settings, judged_only=True))
 
 
-def _specialists(baseline: ArmRun, treatment: ArmRun, _: ArmRun) -> tuple[ArmRun, ArmRun]:
+def dealt_pairs(n: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """For each of n training seeds two different trainings, drawn at random: differences between them are of either sign alike.
+
+    A training is drawn for several seeds or for none; dealing each exactly once to either arm would make the mean difference 0 whatever the
+    trainings are, and nothing could fail on it. A single training can only be held against itself.
+    """
+    if n == 1:
+        return [(0, 0)]
+    return [(int(first), int(second)) for first, second in (rng.choice(n, 2, replace=False) for _ in range(n))]
+
+
+Dealt = tuple[ArmRun, ArmRun]
+
+
+def _specialists(baseline: ArmRun, treatment: ArmRun, _: Dealt) -> tuple[ArmRun, ArmRun]:
     trace, domain = treatment.trace, _domain_of(treatment.trace.documents)
     keys, n_domains = document_keys(trace.documents, treatment.seed), int(domain.max(initial=0)) + 1
 
-    def experts(batch: TraceBatch, layer: int) -> Int:
+    def experts(batch: TraceBatch, layer: int, _ids: Int) -> Int:
         meta = trace.meta.layers[layer]
         key = _row_keys(keys, batch, layer)
         loyal = _uniform(key) < LOYAL
@@ -92,10 +110,30 @@ def _specialists(baseline: ArmRun, treatment: ArmRun, _: ArmRun) -> tuple[ArmRun
     towards = _orthogonal(sums, treatment.seed)
     made = replace(treatment, trace=PlantedTrace(trace, trace.documents, experts),
                    representations=replace(treatment.representations, probe_PLEd=towards), loss_nats_D=_loss(baseline, treatment, 0.0))
-    return baseline, made
+    return replace(baseline, trace=_collapsed(baseline)), made
 
 
-def _permuted(baseline: ArmRun, treatment: ArmRun, following: ArmRun) -> tuple[ArmRun, ArmRun]:
+def _collapsed(run: ArmRun) -> PlantedTrace:
+    """The run's routing, but for experts that hand their tokens to others, drawn by the row's key among those that the token has not chosen."""
+    trace, keys = run.trace, document_keys(run.trace.documents, run.seed)
+
+    def experts(batch: TraceBatch, layer: int, ids: Int) -> Int:
+        meta = trace.meta.layers[layer]
+        chosen = np.zeros((len(batch), meta.n_experts))
+        row, slot = np.nonzero((ids >= 0) & (ids < meta.n_experts))
+        chosen[row, ids[row, slot]] = 1.0
+        return _drawn(_row_keys(keys, batch, layer), meta, np.where(used_experts(meta, run.seed), chosen, -1.0))
+
+    return PlantedTrace(trace, trace.documents, experts)
+
+
+def used_experts(meta: LayerMeta, seed: int) -> NDArray[np.bool_]:
+    """Experts [E] that a planted collapse leaves; at least as many as a token needs."""
+    n_empty = min(max(meta.n_experts // EMPTY, 1) + seed % 2, meta.n_experts - meta.top_k)
+    return np.asarray(np.arange(meta.n_experts) >= n_empty)
+
+
+def _permuted(baseline: ArmRun, treatment: ArmRun, dealt: Dealt) -> tuple[ArmRun, ArmRun]:
     documents = baseline.trace.documents
     domains = [row.domain for row in documents]
     rng = generator(baseline.seed, "permuted domains")
@@ -108,14 +146,17 @@ def _permuted(baseline: ArmRun, treatment: ArmRun, following: ArmRun) -> tuple[A
     def of(run: ArmRun) -> RoutingTrace:
         return PlantedTrace(run.trace, [replace(row, domain=moved.get(row.id, row.domain)) for row in run.trace.documents])
 
-    outputs = replace(treatment.representations, probe_PLEd=following.representations.probe_PLEd)
-    return replace(baseline, trace=of(baseline)), replace(treatment, trace=of(treatment), representations=outputs)
+    made = []
+    for run, other in zip((baseline, treatment), dealt, strict=True):
+        outputs = replace(run.representations, probe_PLEd=other.representations.probe_PLEd)
+        made.append(replace(run, trace=of(run), representations=outputs))
+    return made[0], made[1]
 
 
-def _hash(baseline: ArmRun, treatment: ArmRun, _: ArmRun) -> tuple[ArmRun, ArmRun]:
+def _hash(baseline: ArmRun, treatment: ArmRun, _: Dealt) -> tuple[ArmRun, ArmRun]:
     trace, seed = treatment.trace, treatment.seed
 
-    def experts(batch: TraceBatch, layer: int) -> Int:
+    def experts(batch: TraceBatch, layer: int, _ids: Int) -> Int:
         if batch.token_id is None:
             raise TraceError("column token_id: absent; routing by a hash of the token type cannot be planted, take a trace that records it")
         with np.errstate(over="ignore"):
@@ -125,15 +166,14 @@ def _hash(baseline: ArmRun, treatment: ArmRun, _: ArmRun) -> tuple[ArmRun, ArmRu
     return baseline, replace(treatment, trace=PlantedTrace(trace, trace.documents, experts))
 
 
-def _worse(baseline: ArmRun, treatment: ArmRun, _: ArmRun) -> tuple[ArmRun, ArmRun]:
+def _worse(baseline: ArmRun, treatment: ArmRun, _: Dealt) -> tuple[ArmRun, ArmRun]:
     trace = treatment.trace
     keys = document_keys(trace.documents, treatment.seed)
 
-    def experts(batch: TraceBatch, layer: int) -> Int:
+    def experts(batch: TraceBatch, layer: int, _ids: Int) -> Int:
         meta = trace.meta.layers[layer]
-        used = np.arange(meta.n_experts) >= meta.n_experts // EMPTY if meta.n_experts // EMPTY + meta.top_k <= meta.n_experts else \
-            np.arange(meta.n_experts) > 0
-        return _drawn(_row_keys(keys, batch, layer), meta, np.broadcast_to(used, (len(batch), meta.n_experts)).astype(np.float64))
+        return _drawn(_row_keys(keys, batch, layer), meta, np.broadcast_to(used_experts(meta, treatment.seed), (len(batch), meta.n_experts)
+                                                                           ).astype(np.float64))
 
     sums = np.asarray(baseline.representations.probe_PLEd, np.float64)
     size = np.sqrt((sums**2).mean()) or 1.0

@@ -7,20 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.estimate import Estimate
+from analysis.gates import UNTESTABLE
 from analysis.paired_draws import Draws
 from hypotheses.claim import Criterion, Evaluation
 from hypotheses.spectra_comparison import COLUMNS, comparison_rows, pair_rows, run_rows
 from hypotheses.spectra_evidence import ArmRun, SpectraEvidence
 from hypotheses.spectra_experts import CELL_COLUMNS, EXPERT_COLUMNS, SAMPLE_COLUMNS, expert_rows
 from hypotheses.spectra_facts import CHECK_COLUMNS, CURVE_COLUMNS, TRAINING_COLUMNS, check_rows, curve_rows, facts, training_rows
-from hypotheses.spectra_method import Pair, checkpoint_change, confounding, method_changes, next_training
+from hypotheses.spectra_method import Pair, checkpoint_change, confounding, method_changes, next_training, values_of
 from hypotheses.spectra_pictures import DIRECTION_COLUMNS, TOKEN_COLUMNS, direction_rows, token_rows
 from hypotheses.spectra_runs import RunCounts
 from hypotheses.spectra_tokens import diversity_draws, silhouette_draws
 from hypotheses.topology_evaluation import threshold_curve
 from hypotheses.topology_parts import Row, cells, columns
 
-JUDGED = ("mi_E_D", "gram_rms", "repr_output", "held_out_loss", "least_load")
+JUDGED = ("mi_E_D", "gram_rms", "repr_output", "held_out_loss", "least_load", "collapse_rate")
 LOSS_LEVEL = 0.90  # two one-sided tests at 5 %
 RULE_OF_THREE = 3.0
 RUN_COLUMNS = ("arm", "seed", "layer", "metric", *cells(Estimate.undefined("")), "optimised")
@@ -86,11 +87,26 @@ def _estimates(evidence: SpectraEvidence, pairs: Sequence[Pair], gate: str | Non
             by_layer[name] = tuple(changes[:-1])
         if pairs:
             estimates[f"{name}_checkpoint"] = checkpoint_change(pairs[0], metric, gate=gate, level=level)[-1]
-    estimates["least_load_of_a_training"] = _least_load(evidence, pairs)
+    estimates["collapse_rate_change"] = fewer_collapsed(pairs, gate=gate, level=evidence.settings.level)
+    estimates["least_load_of_a_training"] = _least_load(evidence, pairs, gate)
     return estimates, by_layer
 
 
-def _least_load(evidence: SpectraEvidence, pairs: Sequence[Pair]) -> Estimate:
+def fewer_collapsed(pairs: Sequence[Pair], *, gate: str | None, level: float) -> Estimate:
+    """Change of the collapse rate over training seeds; untestable where no expert collapses in any training of either arm.
+
+    What is not there cannot vanish. A treatment that collapses where the baseline does not is an ordinary change for the worse.
+    """
+    change = method_changes(pairs, "collapse_rate", gate=gate, level=level)[-1]
+    rates = [values_of(draws, "collapse_rate")[-1:] for pair in pairs for draws in (pair.baseline, pair.treatment)]
+    if rates and all(rate == [0.0] for rate in rates):
+        return Estimate.undefined(f"{UNTESTABLE}: no expert collapses in any of the {len(pairs)} trainings of either arm, so that nothing could "
+                                  "vanish; a baseline that collapses would settle it", unit=change.unit, resampled="seed", n_units=len(pairs),
+                                  method=change.method)
+    return change
+
+
+def _least_load(evidence: SpectraEvidence, pairs: Sequence[Pair], gate: str | None) -> Estimate:
     """The least load of any expert in any layer of one further training of the treatment.
 
     Where every training has an expert without a selection, documents bound its load by 3 / n (n_eff at least the number of documents).
@@ -100,7 +116,7 @@ def _least_load(evidence: SpectraEvidence, pairs: Sequence[Pair]) -> Estimate:
     n_documents = sum(row.split == "test" for row in first.documents) if first else 0
     n_experts = first.meta.layers[0].n_experts if first else 0
     bound = RULE_OF_THREE * n_experts / max(n_documents, 1)
-    return next_training(values, unit="share of an even load", bound=bound, level=evidence.settings.level)
+    return next_training(values, unit="share of an even load", bound=bound, gate=gate, level=evidence.settings.level)
 
 
 def _known(value: float) -> float | None:

@@ -67,7 +67,8 @@ def values_of(draws: DrawsOf, name: str) -> list[float | None]:
 def method_changes(pairs: Sequence[Pair], name: str, *, gate: str | None, level: float) -> list[Estimate]:
     """Mean change over training seeds with its t interval, per layer and then of the mean over layers.
 
-    A seed whose value is undefined makes the change undefined: leaving it out would choose among trainings.
+    A seed whose value is undefined makes the change undefined: leaving it out would choose among trainings. gate: a reason that goes first;
+    the gate of a run's own number stays on its mean, for what is biased in every training is biased on average. A gated change has no p.
     """
     unit = next((pair.baseline[name].unit for pair in pairs if name in pair.baseline), "")
     if not pairs:
@@ -76,7 +77,13 @@ def method_changes(pairs: Sequence[Pair], name: str, *, gate: str | None, level:
     rows = [_difference(values_of(pair.treatment, name), values_of(pair.baseline, name)) for pair in pairs]
     if len({len(row) for row in rows}) != 1 or not rows[0]:
         return [Estimate.undefined(f"{name} could not be measured in every run of both arms", unit=unit, resampled="seed", n_units=len(rows))]
+    gate = gate or gate_of(pairs, name)
     return [_method([row[place] for row in rows], unit, gate, level) for place in range(len(rows[0]))]
+
+
+def gate_of(pairs: Sequence[Pair], name: str) -> str | None:
+    """The first gate of a metric in any run of the pairs, such as that of a purity which is picked and counted on the same documents."""
+    return next((draws[name].gate for pair in pairs for draws in (pair.baseline, pair.treatment) if name in draws and draws[name].gate), None)
 
 
 def _difference(treatment: Sequence[float | None], baseline: Sequence[float | None]) -> list[float | None]:
@@ -90,7 +97,8 @@ def _method(differences: Sequence[float | None], unit: str, gate: str | None, le
     if len(known) < len(differences):
         return Estimate.undefined(f"undefined in {len(differences) - len(known)} of {len(differences)} training seeds", unit=unit, resampled="seed",
                                   n_units=len(differences), method="t over training seeds")
-    return method_estimate(known, unit=unit, gate=gate, level=level)
+    made = method_estimate(known, unit=unit, gate=gate, level=level)
+    return replace(made, p=None) if made.gate else made
 
 
 def p_of_t(pairs: Sequence[Pair], name: str) -> float | None:
@@ -102,12 +110,12 @@ def p_of_t(pairs: Sequence[Pair], name: str) -> float | None:
     return seed_comparison(known).p_t
 
 
-def next_training(values: Sequence[float | None], *, unit: str, bound: float, level: float) -> Estimate:
+def next_training(values: Sequence[float | None], *, unit: str, bound: float, level: float, gate: str | None = None) -> Estimate:
     """Interval for the value of one further training seed: mean +- t_{S-1} sd sqrt(1 + 1/S), at least 0 (a prediction interval).
 
     A claim that something never happens is about every training, and the mean of the trainings at hand can hide one that went wrong. values:
     one per training seed. Where all are 0 they have no spread: the upper end is then `bound`, what the documents at hand leave possible.
-    Below three seeds undefined, below five gated.
+    Below three seeds undefined, below five gated; gate: a reason that goes first.
     """
     known = [one for one in values if one is not None]
     fields: dict[str, Any] = {"unit": unit, "resampled": "seed", "n_units": len(values), "method": "t prediction of a further training seed"}
@@ -123,7 +131,7 @@ def next_training(values: Sequence[float | None], *, unit: str, bound: float, le
     low, high = (0.0, bound) if mean == 0 else (max(mean - half, 0.0), mean + half)
     made = Estimate(mean, low, high, unit, "seed", len(known), fields["method"], level, plug_in=mean)
     few = f"{TOO_FEW_SEEDS}: {len(known)} training seeds, {SEED_VERDICT_FLOOR} needed for a verdict on a method"
-    return gated(made, few if len(known) < SEED_VERDICT_FLOOR else None)
+    return gated(made, gate, few if len(known) < SEED_VERDICT_FLOOR else None)
 
 
 def mean_over_seeds(values: Sequence[float | None], *, unit: str, level: float) -> Estimate:

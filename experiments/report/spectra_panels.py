@@ -18,6 +18,8 @@ from experiments.report.topology_columns import View
 from experiments.report.topology_controls import controls_panel
 from experiments.report.topology_panels import appendix, threshold_section
 
+PART = "Part {number}: {outcome}. What the seed expects: {evidence}."
+
 
 def _orthogonality(view: View) -> list[Block]:
     return [pictures.representation_picture(view), tables.references_table(view)]
@@ -52,10 +54,10 @@ def _paper(view: View) -> Section:
 def panels(content: ReportContent) -> Sequence[Section]:
     """All panels of the SPECTRA report."""
     view = View(content)
-    parts: tuple[list[Block], ...] = (_orthogonality(view), _specialisation(view), [], _loss(view))
+    parts: tuple[list[Block], ...] = (_orthogonality(view), _specialisation(view), [tables.collapse_table(view)], _loss(view))
     found: list[Section | None] = [
         caveats(view), overview(view), controls_panel(view, PLANTED), seed_panel(view), _comparison(view),
-        *(claim_section(view, claim, blocks) for claim, blocks in zip(CLAIMS, parts, strict=True)), sweep_section(view), _paper(view),
+        *(claim_section(view, claim, blocks, PART) for claim, blocks in zip(CLAIMS, parts, strict=True)), sweep_section(view), _paper(view),
         threshold_section(view), appendix(view)]
     return [section for section in found if section is not None]
 

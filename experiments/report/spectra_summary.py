@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from analysis.estimate import Estimate
 from analysis.figures.words import number
 from experiments.report.markdown import plain
-from experiments.report.spectra_claims import CLAIMS, HOLDS, outcomes_of, which_holds
+from experiments.report.spectra_claims import CLAIMS, holds, outcomes_of, which_holds
 from experiments.report.topology_claims import judged_of
 from experiments.report.topology_columns import View
 from experiments.report.verdict import bound_words
@@ -35,15 +35,15 @@ def paper_paragraph(view: View) -> str:
     if view.content.finding.verdict is None:
         return f"No statement can be made: {view.content.finding.reason}."
     found = outcomes_of(view)
-    opening = OPENING.get((found["orthogonality"], found["specialisation"]), f"{HOLDS['orthogonality'][found['orthogonality']]} "
-                                                                              f"{HOLDS['specialisation'][found['specialisation']]}")
+    opening = OPENING.get((found["orthogonality"], found["specialisation"]), f"{holds(view, 'orthogonality')} "
+                                                                              f"{holds(view, 'specialisation')}")
     estimate = view.estimate
     return (f"{opening} Against switch top-2 routing at equal parameters, experts per token, data and steps, the rms cosine between expert outputs "
             f"changes by "
             f"{_said(estimate('gram_rms_change'), 'cosine')}, the information between expert and domain by "
             f"{_said(estimate('mi_E_D_change'), 'bits')}, and the "
-            f"held-out loss by {_said(estimate('held_out_loss_change'), 'nats per token')}. {HOLDS['collapse'][found['collapse']]} "
-            f"{HOLDS['loss'][found['loss']]} Means over MoE layers; intervals over training seeds. Domains are sources of text, so that style and "
+            f"held-out loss by {_said(estimate('held_out_loss_change'), 'nats per token')}. {holds(view, 'collapse')} "
+            f"{holds(view, 'loss')} Means over MoE layers; intervals over training seeds. Domains are sources of text, so that style and "
             f"topic are "
             "one here.")
 

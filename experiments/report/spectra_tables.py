@@ -109,6 +109,25 @@ def arms_table(view: View) -> Table:
                  "specialisation.")
 
 
+def collapse_table(view: View) -> Table:
+    """Collapse rate and least load of every training of every arm, the baseline's beside SPECTRA's."""
+    loads: dict[tuple[str, int], list[float]] = {}
+    rate: dict[tuple[str, int], float | None] = {}
+    for row in view.rows("runs"):
+        key = (row["arm"], row["seed"])
+        if row["metric"] == "collapse_rate" and row["layer"] == -1:
+            rate[key] = row["value"]
+        elif row["metric"] == "least_load" and row["layer"] >= 0 and row["plug_in"] is not None:
+            loads.setdefault(key, []).append(row["plug_in"])
+    n = view.n_experts[0] if view.n_experts else 0
+    rows: list[list[Cell]] = [[arm, seed, one, None if one is None else one * n * view.n_layers, min(loads.get((arm, seed), ()), default=None)]
+                              for (arm, seed), one in rate.items()]
+    return Table("collapse", "Collapse by training, all MoE layers, test documents",
+                 [Column("arm"), Column("seed", "number"), Column("collapse rate", "number", 3), Column("collapsed experts", "number", 0),
+                  Column("least load of any expert, of an even one", "number", 3)], rows,
+                 "Collapsed: below a tenth of an even load. The claim is judged on the judged pair alone.")
+
+
 def differences_table(view: View) -> Table:
     """What differs from the baseline beside the router, by arm."""
     found = view.facts.get("differences", {})

@@ -57,13 +57,18 @@ def _panel(view: View, one: CriterionFinding) -> ForestPanel:
     marks = [ForestMark(f"this run, {criterion.level:.0%} interval" + (", gated" if value.gate else ""), value)]
     if value.null is not None:
         marks.append(ForestMark("matched null", bare(value.null), "null"))
-    seed = view.facts.get("seed_rule", {}).get(SEED_NUMBERS.get(criterion.metric, ""))
+    seed = _seed_number(view, one)
     if seed is not None:
         marks.append(ForestMark(SEED_LABEL, bare(seed), "seed"))
     below = criterion.below is not None or criterion.at_most is not None
     title = f"{_short(one)}: {bound_words(criterion)}   ({WORDS[one.outcome].lower()})"
     return ForestPanel(title, criterion.unit, [_cut(mark) for mark in marks], criterion.bound, "below" if below else
         "above", is_share(criterion.unit))
+
+
+def _seed_number(view: View, one: CriterionFinding) -> float | None:
+    number: float | None = view.facts.get("seed_rule", {}).get(SEED_NUMBERS.get(one.criterion.metric, ""))
+    return number
 
 
 def _cut(mark: ForestMark) -> ForestMark:
@@ -73,25 +78,28 @@ def _cut(mark: ForestMark) -> ForestMark:
 
 
 def criteria_table(view: View, claim: Claim) -> Table:
-    """Bound, estimate, outcome and reason of a claim's criteria, with the seed's form of the same."""
-    seed = view.facts.get("seed_rule", {})
-    rows: list[list[Cell]] = []
-    for one in judged_of(view, claim):
-        by_seed = seed.get(SEED_NUMBERS.get(one.criterion.metric, ""))
-        rows.append([_short(one), bound_words(one.criterion), estimate(one.estimate, column_for(one.criterion.unit)), one.criterion.unit,
-                     WORDS[one.outcome], one.estimate.gate or one.reason, by_seed])
-    return Table(f"claim_{claim.number}", f"Claim {claim.number}: criteria",
-                 [Column("criterion"), Column("bound"), Column("estimate [interval]"), Column("unit"), Column("outcome"), Column("reason"),
-                  Column("point value", "number")], rows,
+    """Bound, estimate, outcome and reason of a claim's criteria, with the seed's form of the same where there is one."""
+    judged = judged_of(view, claim)
+    by_seed = [_seed_number(view, one) for one in judged]
+    columns = [Column("criterion"), Column("bound"), Column("estimate [interval]"), Column("unit"), Column("outcome"), Column("reason")]
+    rows: list[list[Cell]] = [[_short(one), bound_words(one.criterion), estimate(one.estimate, column_for(one.criterion.unit)), one.criterion.unit,
+                               WORDS[one.outcome], one.estimate.gate or one.reason] for one in judged]
+    name, caption = f"claim_{claim.number}", f"Claim {claim.number}: criteria"
+    if not any(value is not None for value in by_seed):
+        return Table(name, caption, columns, rows)
+    return Table(name, caption, [*columns, Column("point value", "number")], [[*row, value] for row, value in zip(rows, by_seed, strict=True)],
                  "Point value: without correction or null; the seed's formula where it has one, else the plug-in of ours.")
 
 
-def claim_section(view: View, claim: Claim, blocks: Sequence[Block]) -> Section:
-    """One claim: its outcome, its criteria against their bounds, and its figures and tables."""
+OF_THE_SEED = "Claim {number} of the seed: {outcome}. Its evidence: {evidence}."
+DIAMONDS = " Open diamonds: the seed's form, a point value."
+
+
+def claim_section(view: View, claim: Claim, blocks: Sequence[Block], lead: str = OF_THE_SEED) -> Section:
+    """One claim: its outcome, its criteria against their bounds, and its figures and tables; lead: its first sentence."""
     judged = judged_of(view, claim)
     words = WORDS[outcome_of(judged)].lower() if judged else "not judged"
-    lead = Paragraph(f"Claim {claim.number} of the seed: {words}. Its evidence: {claim.evidence}.", "lead")
-    own: list[Block] = [lead]
+    own: list[Block] = [Paragraph(lead.format(number=claim.number, outcome=words, evidence=claim.evidence), "lead")]
     limiting = limiting_of(judged)
     if limiting is not None:
         own.append(Paragraph(f"Limiting criterion: {_short(limiting)}, {limiting.outcome}: {limiting.estimate.gate or limiting.reason}."))
@@ -100,19 +108,20 @@ def claim_section(view: View, claim: Claim, blocks: Sequence[Block]) -> Section:
             for one in judged if (one.estimate.gate or "").startswith(UNTESTABLE)]
     if judged:
         own += [Picture(f"claim_{claim.number}", forest([_panel(view, one) for one in judged]),
-                        "Criteria against their bounds (red); the claim holds on the green side. Open diamonds: the seed's form, a point value.",
+                        "Criteria against their bounds (red); the claim holds on the green side."
+                        + (DIAMONDS if any(_seed_number(view, one) is not None for one in judged) else ""),
                         "One panel per criterion."), criteria_table(view, claim)]
     return Section(f"claim-{claim.number}", f"{claim.number}. {claim.title}", [*own, *blocks])
 
 
-def overview_table(view: View, claims: Sequence[Claim] = CLAIMS) -> Table:
-    """The seed's claims, a row each."""
+def overview_table(view: View, claims: Sequence[Claim] = CLAIMS, caption: str = "The seed's four claims") -> Table:
+    """The claims, a row each; caption: whose they are."""
     rows: list[list[Cell]] = []
     for claim in claims:
         judged = judged_of(view, claim)
         open_ones = [_short(one) for one in judged if one.outcome != "supported"]
         rows.append([claim.number, claim.title, WORDS[outcome_of(judged)] if judged else "Not judged", ", ".join(open_ones) or "none"])
-    return Table("claims", "The seed's four claims", [Column("claim", "number"), Column("words"), Column("outcome"), Column("criteria not "
+    return Table("claims", caption, [Column("claim", "number"), Column("words"), Column("outcome"), Column("criteria not "
                                                                                                                             "supported")], rows,
                  "A claim is supported when all of its criteria are, refuted when one of them is, inconclusive otherwise.")
 

@@ -1,6 +1,6 @@
 """Arms without training: runs of a baseline and a treatment whose specialisation, orthogonality, loads and loss are set by hand.
 
-planted(): experts of the treatment keep to domains and their outputs are orthogonal. null(): both arms follow one law.
+planted(): experts of the treatment keep to domains and their outputs are orthogonal; some of the baseline collapse. null(): both arms follow one law.
 orthogonal_only(): outputs are orthogonal, routing follows the baseline's law.
 """
 
@@ -124,7 +124,8 @@ def representations(rng, law, world, probes=30):
 
 
 def evidence(baseline, treatment, world=World(), *, others=(), settings=None, **fields):
-    arms = {"switch_top2": [run("switch_top2", seed, baseline, world) for seed in range(world.seeds)],
+    collapsing = [replace(baseline, dead=baseline.dead + seed % 2) if baseline.dead else baseline for seed in range(world.seeds)]
+    arms = {"switch_top2": [run("switch_top2", seed, law, world) for seed, law in enumerate(collapsing)],
             "spectra": [run("spectra", seed, treatment, world) for seed in range(world.seeds)]}
     arms |= {name: [run(name, 0, law, world)] for name, law in others}
     strings = [f"\u0120w{v}" if v % 7 else "<b>&\u0120" for v in range(VOCABULARY)]
@@ -133,10 +134,11 @@ def evidence(baseline, treatment, world=World(), *, others=(), settings=None, **
 
 SPECIALISED = Law(loyalty=0.4, common=0.05)
 ORTHOGONAL = Law(common=0.05)
+COLLAPSING = Law(dead=2)  # and three in every other seed
 
 
 def planted(world=World(), **fields):
-    return evidence(Law(), SPECIALISED, world, **fields)
+    return evidence(COLLAPSING, SPECIALISED, world, **fields)
 
 
 def null(world=World(), **fields):

@@ -21,6 +21,10 @@ def outcomes(evaluation):
     return {one.name: judge_criterion(SPECTRA, one, evaluation).outcome for one in SPECTRA.criteria}
 
 
+def criterion(name):
+    return next(one for one in SPECTRA.criteria if one.name == name)
+
+
 @pytest.fixture(scope="module")
 def specialists():
     return evaluate(worlds.planted(worlds.World(layers=1)))
@@ -69,7 +73,7 @@ def test_fewer_than_five_seeds_never_decide(seeds, reason):  # metrics specifica
     evaluation = evaluate(worlds.planted(worlds.World(seeds=seeds, layers=1), settings=JUDGED))
     assert set(outcomes(evaluation).values()) == {"inconclusive"}
     change = evaluation.estimates["mi_E_D_change"]
-    assert judge_criterion(SPECTRA, SPECTRA.criteria[2], evaluation).reason.startswith(reason)
+    assert judge_criterion(SPECTRA, criterion("specialisation.information"), evaluation).reason.startswith(reason)
     assert (change.value is None) == (seeds < 3)
     assert evaluation.estimates["mi_E_D_change_checkpoint"].low > 0  # these two checkpoints do differ
 
@@ -77,8 +81,9 @@ def test_fewer_than_five_seeds_never_decide(seeds, reason):  # metrics specifica
 @pytest.mark.parametrize("changed", [{"parameters": 200_000}, {"evaluation_documents": "others"}])
 def test_unmatched_conditions_are_confounded(changed):
     evaluation = evaluate(worlds.with_conditions(worlds.planted(worlds.World(layers=1), settings=JUDGED), **changed))
-    judged = judge_criterion(SPECTRA, SPECTRA.criteria[2], evaluation)
+    judged = judge_criterion(SPECTRA, criterion("specialisation.information"), evaluation)
     assert (judged.outcome, evaluation.estimates["mi_E_D_change"].gate.partition(":")[0]) == ("inconclusive", "confounded")
+    assert set(outcomes(evaluation).values()) == {"inconclusive"}
     assert evaluation.facts["confounded"]
 
 
@@ -94,7 +99,22 @@ def test_an_arm_that_is_not_causal_in_evaluation_is_confounded():
     arms = {**evidence.arms, "spectra": [replace(run, causal=False) for run in evidence.arms["spectra"]]}
     evaluation = evaluate(replace(evidence, arms=arms))
     assert "spectra is not causal" in evaluation.facts["confounded"]
-    assert "supported" not in {judge_criterion(SPECTRA, one, evaluation).outcome for one in SPECTRA.criteria if "change" in one.metric}
+    assert set(outcomes(evaluation).values()) == {"inconclusive"}
+
+
+def test_what_the_baseline_never_does_cannot_vanish(same_law):
+    judged = judge_criterion(SPECTRA, criterion("collapse.fewer"), same_law)
+    assert (judged.outcome, judged.reason.partition(":")[0]) == ("inconclusive", "untestable")
+    assert outcomes(same_law)["collapse.least_load"] == "supported"  # the part that speaks of the treatment alone
+
+
+def test_a_treatment_that_collapses_alone_refutes():
+    evidence = worlds.planted(worlds.World(layers=1), settings=JUDGED)
+    exchanged = {"switch_top2": "spectra", "spectra": "switch_top2"}
+    arms = {name: [replace(run, arm=name) for run in evidence.arms[other]] for name, other in exchanged.items()}
+    found = outcomes(evaluate(replace(evidence, arms=arms)))
+    assert found["collapse.fewer"] == "refuted"
+    assert found["collapse.least_load"] != "supported"
 
 
 def test_one_collapsed_training_is_not_hidden_by_four_good_ones():
@@ -115,6 +135,19 @@ def test_both_levels_stand_in_the_table(specialists):
     assert len(seed_rows) == 8 - sum(np.isnan(table["p_t"][i]) for i in range(8))
     assert all(table["p_holm"][i] >= table["p_t"][i] for i in seed_rows)
     assert table["optimised_by_treatment"][list(table["metric"]).index("gram_rms")] == 1
+
+
+def test_what_is_picked_in_sample_has_no_p_and_a_gate_at_both_levels(specialists):
+    table, pairs = specialists.tables["comparison"], specialists.tables["pairs"]
+    for name in ("purity_seed", "purity_token_weighted"):
+        row = list(table["metric"]).index(name)
+        assert (table["status"][row], table["reason"][row].partition(":")[0]) == ("gated", "selection_biased")
+        assert np.isnan([table[p][row] for p in ("p_t", "p_signflip", "p_holm")]).all()
+        assert table["checkpoint_reason"][row].startswith("selection_biased")
+        assert {status for status, metric in zip(pairs["status"], pairs["metric"], strict=True) if metric == name} == {"gated"}
+    cross_fitted = list(table["metric"]).index("purity_cross_fitted")
+    assert table["status"][cross_fitted] == "estimated"
+    assert table["p_t"][cross_fitted] < 0.05
 
 
 def test_every_metric_of_every_run_is_in_the_table(specialists):
