@@ -5,12 +5,13 @@ returns what was planted; `BEFORE` and `AFTER`, its own stages before the analys
 `NEEDS`, where a module has it, names the columns without which a trace that was recorded elsewhere cannot be judged.
 A claim whose controls are more than one stored trace has `control_evidence(context, kind)` beside it.
 `RESTS_ON` names what the criteria are made of: a finding of the audit that invalidates some of it leaves them without an outcome.
+A claim that is judged from further traces has `further_findings(context)`, what the audit found in those, each with `trace`, its name.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -52,6 +53,12 @@ def rests_on(claim: Claim) -> tuple[str, ...]:
     from analysis.audit import FAMILIES
 
     return tuple(getattr(claim, "RESTS_ON", FAMILIES))
+
+
+def further_findings(claim: Claim, context: Context) -> Sequence[Mapping[str, Any]]:
+    """What the audit found in traces that the claim is judged from beside the run's own; none, where the module does not say."""
+    found: Callable[[Context], Sequence[Mapping[str, Any]]] | None = getattr(claim, "further_findings", None)
+    return () if found is None else found(context)
 
 
 def of(name: str) -> Claim:

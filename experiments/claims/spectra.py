@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.stages.arm_sweep import CONFIRM, SWEEP
 from experiments.stages.arms import ARMS, collected
+from experiments.stages.audit_arms import AUDIT_ARMS, of_judged_pair
 from experiments.stages.context import Context
 from experiments.stages.stage import StageOf
 
 if TYPE_CHECKING:
     from hypotheses.spectra_evidence import SpectraEvidence, SpectraSettings
 
-BEFORE: tuple[StageOf, ...] = (SWEEP, ARMS)
+RESTS_ON = ("loads", "domains", "intervals")
+BEFORE: tuple[StageOf, ...] = (SWEEP, ARMS, AUDIT_ARMS)
 AFTER: tuple[StageOf, ...] = (CONFIRM,)
 PLANTED = {"specialists": {"loyal_share": "2/3", "outputs": "orthogonal", "loss": "the baseline's",
                            "baseline_experts_without_a_token": "about 1/4"},
@@ -35,6 +37,11 @@ def evidence(context: Context, trace: Any) -> SpectraEvidence:  # noqa: ARG001
     strings = json.loads((context.directory / "frequency" / "token_strings.json").read_text(encoding="utf-8"))
     topics = {one.id: one.topic for one in context.corpus.documents if one.topic is not None}
     return SpectraEvidence(arms, settings(context), domains, differences=differences_of(arms), token_strings=strings, topics=topics)
+
+
+def further_findings(context: Context) -> list[dict[str, Any]]:
+    """What the audit found in the arms of the judged pair."""
+    return of_judged_pair(context)
 
 
 def settings(context: Context) -> SpectraSettings:

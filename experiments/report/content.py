@@ -32,8 +32,8 @@ class TraceFacts:
 class ReportContent:
     """Everything a report shows. Mappings hold plain JSON values; None means the stage was not part of the run.
 
-    audit: what audit.json holds. panels: the hypothesis' own sections; found by the hypothesis' name if None. quality: one mapping per
-    data-quality remark (check, outcome, detail).
+    audit: what audit.json holds, and under `arms` what arms/audit.json does. panels: the hypothesis' own sections; found by the hypothesis'
+    name if None. quality: one mapping per data-quality remark (check, outcome, detail).
     """
 
     finding: Finding

@@ -11,6 +11,7 @@ from experiments.report.blocks import Block, Link, Paragraph, Section
 from experiments.report.content import ReportContent
 from experiments.report.spectra_claims import CLAIMS, PLANTED, caveats, overview, seed_panel
 from experiments.report.spectra_folder import FOLDER, SANKEY, folder
+from experiments.report.spectra_integrity import arms_integrity
 from experiments.report.spectra_summary import paper_paragraph
 from experiments.report.spectra_sweep import sweep_section
 from experiments.report.topology_claims import claim_section
@@ -58,7 +59,7 @@ def panels(content: ReportContent) -> Sequence[Section]:
     found: list[Section | None] = [
         caveats(view), overview(view), controls_panel(view, PLANTED), seed_panel(view), _comparison(view),
         *(claim_section(view, claim, blocks, PART) for claim, blocks in zip(CLAIMS, parts, strict=True)), sweep_section(view), _paper(view),
-        threshold_section(view), appendix(view)]
+        arms_integrity(view), threshold_section(view), appendix(view)]
     return [section for section in found if section is not None]
 
 

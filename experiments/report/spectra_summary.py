@@ -30,21 +30,27 @@ def _said(one: Estimate, unit: str, digits: int = 3) -> str:
     return f"{number(one.value, digits)} {unit} ({ends}{one.n_units} training seeds{gate})"
 
 
+def _changes(what: str, one: Estimate, unit: str) -> str:
+    """'what changes by 0.12 bits (...)', or that its change could not be estimated, with the code of the reason."""
+    if one.value is None:
+        return f"how {what} changes could not be estimated ({(one.reason or '').partition(':')[0].replace('_', ' ')})"
+    return f"{what} changes by {_said(one, unit)}"
+
+
 def paper_paragraph(view: View) -> str:
     """The seed's key message (H) as these verdicts allow it; no percentage, and nothing that was not judged."""
     if view.content.finding.verdict is None:
         return f"No statement can be made: {view.content.finding.reason}."
     found = outcomes_of(view)
-    opening = OPENING.get((found["orthogonality"], found["specialisation"]), f"{holds(view, 'orthogonality')} "
-                                                                              f"{holds(view, 'specialisation')}")
-    estimate = view.estimate
-    return (f"{opening} Against switch top-2 routing at equal parameters, experts per token, data and steps, the rms cosine between expert outputs "
-            f"changes by "
-            f"{_said(estimate('gram_rms_change'), 'cosine')}, the information between expert and domain by "
-            f"{_said(estimate('mi_E_D_change'), 'bits')}, and the "
-            f"held-out loss by {_said(estimate('held_out_loss_change'), 'nats per token')}. {holds(view, 'collapse')} "
-            f"{holds(view, 'loss')} Means over MoE layers; intervals over training seeds. Domains are sources of text, so that style and "
-            f"topic are "
+    opening = OPENING.get((found["orthogonality"], found["specialisation"]), f"{holds(view, 'orthogonality')} {holds(view, 'specialisation')}")
+    unmatched = view.facts.get("confounded")
+    terms = "with which it was not matched" if unmatched else "at equal parameters, experts per token, data and steps"
+    changes = [_changes(what, view.estimate(name), unit) for what, name, unit in (
+        ("the rms cosine between expert outputs", "gram_rms_change", "cosine"),
+        ("the information between expert and domain", "mi_E_D_change", "bits"),
+        ("the held-out loss", "held_out_loss_change", "nats per token"))]
+    return (f"{opening} Against switch top-2 routing, {terms}: {changes[0]}; {changes[1]}; {changes[2]}. {holds(view, 'collapse')} "
+            f"{holds(view, 'loss')} Means over MoE layers; intervals over training seeds. Domains are sources of text, so that style and topic are "
             "one here.")
 
 

@@ -12,6 +12,7 @@ from experiments.stages.context import Context
 from tracking.atomic import write_json
 
 AUDIT = "audit.json"
+NAMED = 4  # findings that a reason names; more are counted
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -25,17 +26,22 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def flawed(context: Context, name: str) -> dict[str, tuple[str, str]]:
-    """(why, remedy) for each metric of a hypothesis that an unaccepted finding invalidates; empty where the trace is sound for it."""
+    """(why, remedy) for each metric of a hypothesis that an unaccepted finding invalidates; empty where its traces are sound for it."""
     import hypotheses
 
-    rests_on = claims.rests_on(claims.of(name))
-    spoiling = [one for one in context.read_json(AUDIT).get("findings", ()) if not one["accepted"] and set(one["invalidates"]) & set(rests_on)]
+    claim = claims.of(name)
+    rests_on = claims.rests_on(claim)
+    found = [*context.read_json(AUDIT).get("findings", ()), *claims.further_findings(claim, context)]
+    spoiling = [one for one in found if not one["accepted"] and set(one["invalidates"]) & set(rests_on)]
     if not spoiling:
         return {}
-    why = "; ".join(_words(one) for one in spoiling)
-    remedy = "; ".join(f"{one['remedy']} (or, where it is known to do no harm: --accept {one['code']})" for one in spoiling)
+    why = "; ".join(_words(one) for one in spoiling[:NAMED])
+    if len(spoiling) > NAMED:
+        why += f"; {len(spoiling) - NAMED} further findings"
+    remedy = "; ".join(dict.fromkeys(f"{one['remedy']} (or, where it is known to do no harm: --accept {one['code']})" for one in spoiling))
     return {criterion.metric: (why, remedy) for criterion in hypotheses.find(name).criteria}
 
 
 def _words(one: Mapping[str, Any]) -> str:
-    return f"{one['code']} ({one['count']:,} of {one['of']:,} {one['unit']}): {one['words']}"
+    where = f" in {one['trace']}" if one.get("trace") else ""
+    return f"{one['code']}{where} ({one['count']:,} of {one['of']:,} {one['unit']}): {one['words']}"

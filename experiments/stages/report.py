@@ -10,6 +10,7 @@ from experiments import evaluation_files
 from experiments.sources.events import SHARD_COUNTS
 from experiments.stages import describe
 from experiments.stages.audit import AUDIT
+from experiments.stages.audit_arms import ARMS_AUDIT
 from experiments.stages.context import Context
 from hypotheses.findings import findings_from_json
 
@@ -57,7 +58,13 @@ def contents_of(context: Context) -> list[ReportContent]:
         sweep={**context.read_json("sweep/sweep.json"), **context.read_json("sweep/confirmed.json")} or None,
         fastpath=context.read_json("fastpath/effect.json") or None,
         controls=context.read_json("controls/controls.json").get(finding.hypothesis, {}), quality=quality(collection),
-        audit=context.read_json(AUDIT) or None) for finding in findings]
+        audit=audits(context)) for finding in findings]
+
+
+def audits(context: Context) -> dict[str, Any] | None:
+    """What the audits found: of the run's trace, and, under `arms`, of each arm's where there are any; None without an audit."""
+    found, arms = context.read_json(AUDIT), context.read_json(ARMS_AUDIT).get("arms")
+    return None if not found else found if arms is None else {**found, "arms": arms}
 
 
 def trace_facts(context: Context) -> TraceFacts:

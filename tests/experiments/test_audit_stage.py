@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,12 +18,13 @@ from experiments.cli import overrides_of, parser
 from experiments.declaration import DeclarationError, load
 from experiments.progress import Silent
 from experiments.registration import departures, protocol
-from experiments.stages import audit, judge
+from experiments.stages import audit, audit_arms, judge
+from experiments.stages.audit_arms import ARMS_AUDIT
 from experiments.stages.context import Context
 from hypotheses.claim import Evaluation
 from hypotheses.findings import findings_from_json
 from tests.synthetic_trace import make_batch, make_documents, make_meta, make_trace
-from tracking.traces import TraceWriter
+from tracking.traces import StoredTrace, TraceWriter
 
 CLEAR = {"freq_entropy_rho": (-0.62, -0.69, -0.56, "rho"), "entropy_share_below": (0.55, 0.51, 0.58, "share of occurrences"),
          "fastpath_coverage": (0.5, 0.45, 0.55, "share of occurrences")}  # every criterion of VAR is supported
@@ -100,8 +102,43 @@ def test_only_what_a_claim_rests_on_spoils_it(tmp_path: Path) -> None:
     assert set(audit.flawed(one, "topology")) == {criterion.metric for criterion in hypotheses.find("topology").criteria}
 
 
+def test_a_flaw_of_an_arm_spoils_the_claim_where_the_arm_is_judged(tmp_path: Path) -> None:
+    one = Context(load("spectra", "tiny"), tmp_path, tmp_path.parent, Silent())
+    (tmp_path / "audit.json").write_text(json.dumps({"findings": []}))
+    entry = {"code": "duplicate_keys", "count": 3, "of": 90, "unit": "rows", "words": "three are there twice", "remedy": "keep one row",
+             "accepted": False, "invalidates": list(FAMILIES)}
+    (tmp_path / "arms").mkdir()
+
+    def arms(**changed: object) -> None:
+        arm = {"arm": "spectra", "seed": 3, "judged": True, "findings": [entry]} | changed
+        (tmp_path / ARMS_AUDIT).write_text(json.dumps({"arms": [{"arm": "hash", "seed": 0, "judged": False, "findings": [entry]}, arm]}))
+
+    arms()
+    spoilt = audit.flawed(one, "spectra")
+    assert set(spoilt) == {criterion.metric for criterion in hypotheses.find("spectra").criteria}
+    assert all("duplicate_keys in spectra, seed 3 (3 of 90 rows)" in why and "hash" not in why for why, _ in spoilt.values())
+    arms(findings=[entry | {"invalidates": ["sequence"]}])  # of which no criterion is made
+    assert audit.flawed(one, "spectra") == {}
+    arms(findings=[entry | {"accepted": True}])
+    assert audit.flawed(one, "spectra") == {}
+
+
+def test_the_arms_audit_looks_at_every_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    traces = {}
+    for name in ("switch_top2", "spectra"):
+        (tmp_path / name).mkdir()
+        (doubled if name == "spectra" else lambda to: make_trace(to, np.random.default_rng(0), 60))(tmp_path / name / "trace")
+        traces[name] = [SimpleNamespace(arm=name, seed=0, trace=StoredTrace.open(tmp_path / name / "trace"))]
+    monkeypatch.setattr(audit_arms, "collected", lambda _: traces)
+    (tmp_path / "arms").mkdir()
+    one = Context(load("spectra", "tiny"), tmp_path, tmp_path.parent, Silent())
+    assert audit_arms.run(one)["findings"] == {"spectra-0": ["counted_twice"]}
+    (found,) = claims.further_findings(claims.of("spectra"), one)
+    assert (found["code"], found["trace"], found["accepted"]) == ("counted_twice", "spectra, seed 0", False)
+
+
 def test_every_claim_rests_on_families_that_there_are() -> None:
-    for name in ("var", "topology", "repetition", "domain_specialisation"):
+    for name in ("var", "topology", "repetition", "domain_specialisation", "spectra"):
         rests = claims.rests_on(claims.of(name))
         assert rests and set(rests) <= set(FAMILIES)
 

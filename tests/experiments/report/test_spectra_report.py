@@ -15,6 +15,7 @@ from experiments.report.content import ReportContent, TraceFacts
 from experiments.report.sections import assemble
 from experiments.report.spectra_claims import HOLDS, NOTHING_TO_VANISH, which_holds
 from experiments.report.spectra_folder import FOLDER
+from experiments.report.spectra_integrity import arms_integrity
 from experiments.report.spectra_panels import panels
 from experiments.report.spectra_summary import paper_paragraph, summary
 from experiments.report.topology_columns import View
@@ -81,6 +82,20 @@ def test_what_could_not_vanish_is_not_said_to_have_vanished(whole):
     (table,) = [block for block in blocks_of(whole) if isinstance(block, Table) and block.name == "collapse"]
     assert [row[0] for row in table.rows] == ["switch_top2"] * 5 + ["spectra"] * 5 + ["hash"]
     assert all(row[2] == 0 and row[4] > 0.1 for row in table.rows)
+
+
+def test_findings_in_the_arms_are_shown_and_those_of_the_judged_pair_are_loud(whole):
+    entry = {"code": "warm_up", "severity": "invalidating", "count": 3, "of": 90, "unit": "rows", "share": 1 / 30, "words": "three", "remedy": "drop",
+             "consequence": "hot", "accepted": False, "invalidates": ["loads"]}
+    arms = [{"arm": arm, "seed": 1, "judged": arm != "hash", "findings": [entry] if arm != "switch_top2" else []}
+            for arm in ("switch_top2", "spectra", "hash")]
+    section = arms_integrity(View(replace(whole, audit={"findings": [], "arms": arms})))
+    loud = [block.text for block in section.blocks if isinstance(block, Paragraph) and block.role == "warning"]
+    assert len(loud) == 1
+    assert loud[0].startswith("warm_up in spectra, seed 1:")
+    (table,) = [block for block in section.blocks if isinstance(block, Table)]
+    assert [row[0] for row in table.rows] == ["spectra", "hash"]
+    assert "not audited" in arms_integrity(View(whole)).blocks[0].text
 
 
 def test_the_paragraph_claims_no_more_than_was_found(whole):
