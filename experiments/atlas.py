@@ -22,12 +22,14 @@ from analysis.trace import CountsTrace, RoutingTrace
 Usage = Mapping[str, NDArray[np.int64]]
 
 
-def load_traces(path: str | Path) -> RoutingTrace | CountsTrace:
+def load_traces(path: str | Path, **said: Any) -> RoutingTrace | CountsTrace:
     """The trace, or the counts, at `path`: a run directory, a trace directory, or a file or folder in a foreign format.
 
+    said: what such a file does not say, by the names of experiments.readers.ReadOptions (n_experts=64, top_k=6, ...).
     Raises TraceError, naming file, place and remedy, for what cannot be read.
     """
-    from experiments.importing import whole
+    from experiments.importing import Reading, whole
+    from experiments.readers.contract import ReadOptions
     from experiments.stages.context import stored_routing
     from tracking import count_tables
 
@@ -35,7 +37,7 @@ def load_traces(path: str | Path) -> RoutingTrace | CountsTrace:
     for directory in (given, given / "trace"):
         if (directory / "manifest.json").is_file() or count_tables.is_counts(directory):
             return stored_routing(directory)
-    return whole(given)
+    return whole(given, Reading(ReadOptions(**said)))
 
 
 def analyze_layer_statistics(traces: RoutingTrace | CountsTrace, *, seed: int = 0) -> tuple[dict[str, dict[str, Any]], Usage]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hypotheses.atlas_evidence import AtlasEvidence, AtlasSettings
 
 COLLECTOR = "planted control"
+MOE_LAYERS = "moe_layers_of_model"  # what a control keeps of its run's meta
 THREADS = 2
 
 
@@ -65,7 +66,8 @@ def _plant_rows(context: Context, kind: str, plan: AtlasPlan, directory: Path) -
     trace = context.trace
     planting = Planting.of(trace, plan, context.experiment.seed)
     meta = replace(trace.meta, model=f"{kind} control", collector=COLLECTOR, weights_mean="absent", entropy_of="absent",
-                   details={"planted": plain(vars(plan)), "of": trace.digest})
+                   details={"planted": plain(vars(plan)), "of": trace.digest,
+                            **{name: trace.meta.details[name] for name in (MOE_LAYERS,) if name in trace.meta.details}})
     writer = TraceWriter.create_or_resume(directory, meta, trace.documents)
     for number, batch in enumerate(planting.rows(trace.batches(columns=()))):
         if number not in writer.finished:

@@ -19,6 +19,11 @@ ALIASES = {
     "--quantize": "source.quantize",
     "--device": "source.device",
     "--layers": "source.layers",
+    "--n-experts": "trace.n_experts",
+    "--top-k": "trace.top_k",
+    "--moe-layers": "trace.moe_layers",
+    "--format": "trace.format",
+    "--mapping": "trace.mapping",
     "--num-samples": "corpus.num_samples",
     "--dataset": "corpus.name",
     "--corpus-path": "corpus.path",
@@ -26,11 +31,17 @@ ALIASES = {
     "--entropy-threshold": "analysis.entropy_threshold",
     "--seed": "seed",
 }
-NUMBERS = ("source.batch_size", "source.max_length", "corpus.num_samples", "analysis.frequency_threshold", "seed")
+NUMBERS = ("trace.n_experts", "trace.top_k", "trace.moe_layers",
+           "source.batch_size", "source.max_length", "corpus.num_samples", "analysis.frequency_threshold", "seed")
 NOISY = ("torchao", "torch.utils._pytree", "bitsandbytes")  # remarks at import about kernels that other machines have
 ALIAS_HELP = {
     "--model": "hub id or checkpoint directory",
     "--layers": "MoE layers to capture, such as 0,3,7",
+    "--n-experts": "with --trace: experts of a layer, where the file does not say",
+    "--top-k": "with --trace: choices of a token, where the file does not say",
+    "--moe-layers": "with --trace: how many MoE layers the model has, where the file does not say",
+    "--format": "with --trace: name of the format, where content does not tell",
+    "--mapping": "with --trace: TOML file that says what the columns of a plain table mean",
     "--quantize": "8bit or 4bit: the experts, really, or refused",
     "--dataset": "six_domains, jsonl, parquet, text, or datasets",
     "--entropy-threshold": "with its unit: '0.5 nats at 8 experts', '0.72 bits at 8 experts', '0.24 of ln E'",
@@ -39,6 +50,8 @@ ALIAS_HELP = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line; `assay COMMAND --help` explains each."""
+    from experiments import importing
+
     top = argparse.ArgumentParser(prog="assay", description="Put hypotheses about mixture-of-experts routing to the test.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -53,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--accept", action="append", default=[], metavar="CODE", help="a finding of the audit that does no harm here (recorded; the "
                      "same as audit.accept in the declaration)")
     run.add_argument("--trace", nargs="+", default=None, metavar="PATH", help="routing that was recorded elsewhere, in place of corpus and "
-                     "model (--set trace.paths=[..]; what files do not say: trace.domains, trace.n_experts, ...)")
+                     "model (--set trace.paths=[..]; what files do not say: --n-experts, --set trace.model=.., ...)")
 
     _add_trace_commands(commands)
     for name, words in (("resume", "go on with an interrupted run"), ("report", "write a run's figures and report again"),
@@ -86,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument("--accept", action="append", default=[], metavar="CODE", help="a finding of `assay inspect` that does no harm here: the "
                          "numbers that it would invalidate are not marked")
     measure.add_argument("--out", metavar="FILE", help="write the rows as .csv or .json")
+    importing.add_reading(measure)
     metrics = commands.add_parser("metrics", help="every metric: definition, unit, interval, when it is undefined, source")
     metrics.add_argument("id", nargs="?", help="one metric in full")
 

@@ -159,6 +159,7 @@ def measure(root: Path, arguments: argparse.Namespace) -> int:
     """Print every number that a trace gives, and write them if asked."""
     from analysis.survey import SECTIONS, SurveyPlan
     from experiments import measuring
+    from experiments.importing import Reading
     from experiments.inspecting import known
 
     given = Path(arguments.trace)
@@ -166,7 +167,7 @@ def measure(root: Path, arguments: argparse.Namespace) -> int:
     out = None if arguments.out is None else measuring.destination(Path(arguments.out))
     plan = SurveyPlan(split=arguments.split, seed=arguments.seed, n_shifts=arguments.shifts, sections=tuple(arguments.only or SECTIONS))
     rows = []
-    for row in measuring.rows_of(measuring.open_trace(path), plan, known(arguments.accept)):
+    for row in measuring.rows_of(measuring.open_trace(path, Reading.of(arguments)), plan, known(arguments.accept)):
         rows.append(row)
         print(measuring.line(row), flush=True)
     if out is not None:

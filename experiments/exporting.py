@@ -37,15 +37,19 @@ class Tally:
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """What `assay export` takes."""
+    from experiments.importing import add_reading
+
     command.add_argument("trace", metavar="TRACE", help="run (directory or name), trace directory, or a file or folder that `assay import` knows")
     command.add_argument("out", metavar="OUT", help="file to write: .npy, .csv or .parquet as the form has it; OUT" + ORIGIN + " says of what")
     command.add_argument("--form", required=True, choices=tuple(FORMS), help="eplb: load [layers, experts]; moe-infinity: activations [documents, "
                          "layers, experts]; csv, parquet: a row per domain, layer and expert")
     command.add_argument("--split", default="all", choices=("all", *SPLITS), help="documents that are counted")
+    add_reading(command)
 
 
 def run(root: Path, arguments: argparse.Namespace) -> int:
     """Count and write."""
+    from experiments.importing import Reading
     from experiments.inspecting import opened
     from tracking.atomic import write_bytes, write_json
 
@@ -54,7 +58,7 @@ def run(root: Path, arguments: argparse.Namespace) -> int:
     if out.suffix != ending or not out.parent.is_dir():
         raise TraceError(f"{out}: form {arguments.form} is written as {ending}, into a folder that is there; choose another name, or make "
                          f"{out.parent}")
-    trace = opened(given if given.exists() else root / given)
+    trace = opened(given if given.exists() else root / given, Reading.of(arguments))
     tally = tally_of(trace, None if arguments.split == "all" else arguments.split, by_document=arguments.form == "moe-infinity")
     content = {"eplb": lambda: npy(load_matrix(tally)), "moe-infinity": lambda: npy(activations(tally)),
                "csv": lambda: csv_bytes(table(tally)), "parquet": lambda: parquet_bytes(table(tally))}[arguments.form]()

@@ -75,9 +75,12 @@ def sha256_of(path: Path) -> str:
     return total.hexdigest()
 
 
-def joined(parts: Sequence[Opened], draw: Draw) -> ImportedTrace | CountsTrace:
-    """All parts as one trace. Raises ReadError where they are not of one model, or rows and counts are mixed."""
-    meta = _meta_of(parts)
+def joined(parts: Sequence[Opened], draw: Draw, moe_layers: int | None = None) -> ImportedTrace | CountsTrace:
+    """All parts as one trace; moe_layers: how many the model has, where the files do not say (of which a trace may hold some).
+
+    Raises ReadError where they are not of one model, or rows and counts are mixed.
+    """
+    meta = _meta_of(parts, moe_layers)
     counts = [part.trace for part in parts if isinstance(part.trace, ForeignCounts)]
     if not counts:
         return ImportedTrace(tuple(parts), draw, meta)
@@ -167,7 +170,7 @@ def _refuse_repeats(parts: Sequence[Opened], first: Sequence[int], rows: Sequenc
                         "a document is counted once: give each file once, or each its own domain")
 
 
-def _meta_of(parts: Sequence[Opened]) -> TraceMeta:
+def _meta_of(parts: Sequence[Opened], moe_layers: int | None) -> TraceMeta:
     """The parts' common meta, with the largest vocabulary, and what each file said kept under `details.imported`."""
     first = parts[0].trace.meta
     for part in parts[1:]:
@@ -181,8 +184,32 @@ def _meta_of(parts: Sequence[Opened]) -> TraceMeta:
     if len(parts) == 1:  # what later stages look for by name
         details = {**first.details, **details}
     else:
-        details |= _lengths(parts)
+        details |= {**_lengths(parts), **_said_by_all(parts)}
+    if moe_layers is not None:
+        details["moe_layers_of_model"] = moe_layers
+    known = details.get("moe_layers_of_model", len(first.layers))
+    if known < len(first.layers):
+        raise ReadError(f"{parts[0].path}: {len(first.layers)} layers were recorded, and the model is said to have {known} MoE layers; correct "
+                        "--moe-layers (trace.moe_layers)")
     return replace(first, vocabulary_size=max(part.trace.meta.vocabulary_size for part in parts), details=details)
+
+
+def _said_by_all(parts: Sequence[Opened]) -> dict[str, Any]:
+    """What the audit and the claims look for by name: vouched for where every part vouches, in doubt where one part is."""
+    told = [part.trace.meta.details for part in parts]
+    found: dict[str, Any] = {}
+    doubts = list(dict.fromkeys(str(one["documents_are"]) for one in told if one.get("documents_are")))
+    if doubts:
+        found["documents_are"] = "; ".join(doubts)
+    if all(one.get("slot_order") for one in told):
+        found["slot_order"] = "; ".join(dict.fromkeys(str(one["slot_order"]) for one in told))
+    if all(isinstance(one.get("special_tokens"), dict) for one in told):
+        ids = {name: sorted({token for one in told for token in one["special_tokens"].get(name, ())})
+               for name in ("prefix", "suffix", "without_rows")}
+        alike = all(one["special_tokens"] == told[0]["special_tokens"] for one in told)
+        found["special_tokens"] = told[0]["special_tokens"] if alike else ids
+    layers = [one["moe_layers_of_model"] for one in told if "moe_layers_of_model" in one]
+    return found | ({"moe_layers_of_model": max(layers)} if layers else {})
 
 
 def _lengths(parts: Sequence[Opened]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.trace import CountsTrace, RoutingTrace
@@ -21,28 +21,60 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     spec = TraceSpec()
     command.add_argument("paths", nargs="+", metavar="PATH", help="files or folders of one model; the format is recognised by content")
     command.add_argument("--out", required=True, metavar="DIRECTORY", help="where the trace is written; a second call goes on with it")
+    add_reading(command)
+    command.add_argument("--test-share", type=float, default=spec.test_share, help="share of documents that are judged on; the others calibrate")
+    command.add_argument("--salt", default=spec.salt, help="of the hash that deals documents to splits")
+
+
+def add_reading(command: argparse.ArgumentParser) -> None:
+    """What a file in a foreign format does not say by itself; the same options wherever such a file is taken."""
     command.add_argument("--format", default=None, help="name of the format, where content does not tell")
     command.add_argument("--domain", action="append", default=[], metavar="LABEL", help="label of a path's documents, one for each path in order")
     command.add_argument("--model", default=None, help="whose routing it is")
     command.add_argument("--n-experts", type=int, default=None, help="experts of a layer, where the file does not say")
     command.add_argument("--top-k", type=int, default=None, help="choices of a token, where the file does not say")
     command.add_argument("--layers", default=None, help="block indices of the MoE layers in order, such as 1,2,3")
+    command.add_argument("--moe-layers", type=int, default=None, metavar="N", help="how many MoE layers the model has, where the file does not say; "
+                         "it may hold some of them")
     command.add_argument("--mapping", type=Path, default=None, metavar="TOML", help="what the columns of a plain table mean")
-    command.add_argument("--test-share", type=float, default=spec.test_share, help="share of documents that are judged on; the others calibrate")
-    command.add_argument("--salt", default=spec.salt, help="of the hash that deals documents to splits")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was said on the command line of files in a foreign format. domains: a label for each path, or none."""
+
+    options: ReadOptions = ReadOptions()
+    format: str | None = None
+    domains: tuple[str, ...] = ()
+    moe_layers: int | None = None
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Reading:
+        """The options of add_reading. ReadError for layers that are no numbers."""
+        named = arguments.layers.replace(",", " ").split() if arguments.layers else []
+        if not all(one.isdecimal() for one in named):
+            raise ReadError(f"--layers {arguments.layers}: give block indices such as 1,2,3")
+        options = ReadOptions(None, arguments.model, arguments.n_experts, arguments.top_k, tuple(map(int, named)) or None, arguments.mapping)
+        return cls(options, arguments.format, tuple(arguments.domain), arguments.moe_layers)
+
+    def refuse_for(self, path: Path) -> None:
+        """Raise ReadError where something was said of a trace of ours, which says it itself."""
+        if self != Reading():
+            raise ReadError(f"{path}: a trace of ours says itself what its model, experts, layers and domains are; leave these options out")
+
+    def trace(self, paths: Sequence[Path], draw: Draw) -> ImportedTrace | CountsTrace:
+        """The files as one trace. Raises ReadError."""
+        if self.domains and len(self.domains) != len(paths):
+            raise ReadError(f"--domain was given {len(self.domains)} times for {len(paths)} paths; give one for each, or none")
+        labelled = [replace(self.options, domain=label) for label in self.domains or (self.options.domain,) * len(paths)]
+        return joined(opened(paths, labelled, self.format), draw, self.moe_layers)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Import and say what was met."""
     if not 0 < arguments.test_share <= 1:
         raise ReadError(f"--test-share {arguments.test_share}: give a share above 0, at most 1")
-    named = arguments.layers.replace(",", " ").split() if arguments.layers else []
-    if not all(one.isdecimal() for one in named):
-        raise ReadError(f"--layers {arguments.layers}: give block indices such as 1,2,3")
-    layers = tuple(map(int, named)) or None
-    one = ReadOptions(None, arguments.model, arguments.n_experts, arguments.top_k, layers, arguments.mapping)
-    trace = joined(opened([Path(path) for path in arguments.paths], _labelled(one, arguments.domain, len(arguments.paths)), arguments.format),
-                   Draw(arguments.test_share, arguments.salt))
+    trace = Reading.of(arguments).trace([Path(path) for path in arguments.paths], Draw(arguments.test_share, arguments.salt))
     directory = Path(arguments.out)
     if isinstance(trace, CountsTrace):
         count_tables.save(trace, directory)
@@ -68,12 +100,6 @@ def _stored(trace: ImportedTrace, directory: Path) -> list[dict[str, object]]:
     return list(report["remarks"])
 
 
-def _labelled(one: ReadOptions, labels: Sequence[str], n_paths: int) -> list[ReadOptions]:
-    if labels and len(labels) != n_paths:
-        raise ReadError(f"--domain was given {len(labels)} times for {n_paths} paths; give one for each, or none")
-    return [replace(one, domain=label) for label in labels] if labels else [one] * n_paths
-
-
-def whole(path: Path) -> RoutingTrace | CountsTrace:
+def whole(path: Path, reading: Reading | None = None) -> RoutingTrace | CountsTrace:
     """A foreign file or folder as it is, every document in the split `test`, for what describes and does not judge. Raises ReadError."""
-    return joined(opened([path], [ReadOptions()]), Draw(1.0, ""))
+    return (reading or Reading()).trace([path], Draw(1.0, ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from tracking.atomic import write_text
 
 if TYPE_CHECKING:
     from analysis.audit import Flaw
+    from experiments.importing import Reading
 
 SCHEMA = "assay-audit/1"
 WIDTH = 118
@@ -24,23 +26,28 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """What `assay inspect` takes."""
     command.add_argument("traces", nargs="+", metavar="TRACE", help="run (directory or name), trace directory, or a file or folder that `assay "
                          "import` knows; several are also held against each other")
+    from experiments.importing import add_reading
+
     command.add_argument("--split", default="all", choices=("all", *SPLITS), help="documents to look at")
     command.add_argument("--json", default=None, metavar="FILE", help="write the findings")
     command.add_argument("--accept", action="append", default=[], metavar="CODE", help="a finding that is known and accepted; it stays in the list")
+    add_reading(command)
 
 
-def opened(path: Path) -> RoutingTrace | CountsTrace:
-    """A trace with its rows, or the tables of a source that kept only counts. Raises TraceError."""
+def opened(path: Path, reading: Reading | None = None) -> RoutingTrace | CountsTrace:
+    """A trace with its rows, or the tables of a source that kept only counts; reading: what a foreign file does not say. Raises TraceError."""
     for directory in (path, path / "trace"):
         if count_tables.is_counts(directory):
+            if reading is not None:
+                reading.refuse_for(path)
             return count_tables.load(directory)
     if path.exists() and not any((directory / "manifest.json").is_file() for directory in (path, path / "trace")):
         from experiments.importing import whole
 
-        return whole(path)
+        return whole(path, reading)
     from experiments.measuring import open_trace
 
-    return open_trace(path)
+    return open_trace(path, reading)
 
 
 def findings(trace: RoutingTrace | CountsTrace, split: str | None = None) -> tuple[Flaw, ...]:
@@ -57,13 +64,20 @@ def findings(trace: RoutingTrace | CountsTrace, split: str | None = None) -> tup
 def run(root: Path, arguments: argparse.Namespace) -> int:
     """Print the findings of every trace, and write them if asked; findings are no failure."""
     from analysis.audit import differing_meta
+    from experiments.importing import Reading
+    from experiments.readers.contract import ReadError
 
     accepted = known(arguments.accept)
     split = None if arguments.split == "all" else arguments.split
     out = None if arguments.json is None else Path(arguments.json)
     if out is not None and not out.parent.is_dir():
         raise ValueError(f"--json {out}: the folder {out.parent} is not there; make it first")
-    traces = {name: opened(Path(name) if Path(name).exists() else root / name) for name in arguments.traces}
+    reading = Reading.of(arguments)
+    labels = reading.domains or (None,) * len(arguments.traces)
+    if len(labels) != len(arguments.traces):
+        raise ReadError(f"--domain was given {len(labels)} times for {len(arguments.traces)} traces; give one for each, or none")
+    traces = {name: opened(Path(name) if Path(name).exists() else root / name, replace(reading, domains=() if label is None else (label,)))
+              for name, label in zip(arguments.traces, labels)}
     found = {name: findings(trace, split) for name, trace in traces.items()}
     apart = differing_meta([trace.meta for trace in traces.values()])
     for name, flaws in found.items():

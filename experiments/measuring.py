@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.audit.flaw import FAMILIES
 from analysis.gates import gated
@@ -17,19 +17,27 @@ from analysis.survey import Row, SurveyPlan, survey
 from analysis.trace import CountsTrace, RoutingTrace, TraceError
 from tracking.atomic import write_text
 
+if TYPE_CHECKING:
+    from experiments.importing import Reading
 
-def open_trace(path: Path) -> RoutingTrace:
-    """The trace of a run directory, a trace directory, or a file or folder in a foreign format; TraceError says what was looked for."""
+
+def open_trace(path: Path, reading: Reading | None = None) -> RoutingTrace:
+    """The trace of a run directory, a trace directory, or a file or folder in a foreign format; TraceError says what was looked for.
+
+    reading: what the files of a foreign format do not say.
+    """
     for directory in (path, path / "trace"):
         if (directory / "manifest.json").is_file():
             from tracking.traces import StoredTrace
 
+            if reading is not None:
+                reading.refuse_for(path)
             return StoredTrace.open(directory)
     if not path.exists():
         raise TraceError(f"{path}: no trace; give a run directory, its trace directory (with manifest.json), or a file that `assay import` knows")
     from experiments.importing import whole
 
-    trace = whole(path)
+    trace = whole(path, reading)
     if isinstance(trace, CountsTrace):
         raise TraceError(f"{path}: holds counts and no documents, so that nothing can be resampled; describe it with: make experiment EXP=atlas")
     return trace

@@ -21,18 +21,22 @@ Stratum = tuple[str, str]  # domain, split
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """What `assay sample` takes."""
+    from experiments.importing import add_reading
+
     command.add_argument("trace", metavar="TRACE", help="run (directory or name), trace directory, or a file or folder that `assay import` knows")
     command.add_argument("out", metavar="OUT", help="directory of the sample, a trace like any other; a second call goes on with it")
     command.add_argument("--documents", type=int, required=True, metavar="N", help="how many documents are kept")
     command.add_argument("--salt", default="assay", help="of the hash that chooses among a domain's documents")
+    add_reading(command)
 
 
 def run(root: Path, arguments: argparse.Namespace) -> int:
     """Cut a sample and say what is in it."""
+    from experiments.importing import Reading
     from experiments.inspecting import opened
 
     given = Path(arguments.trace)
-    trace = opened(given if given.exists() else root / given)
+    trace = opened(given if given.exists() else root / given, Reading.of(arguments))
     if isinstance(trace, CountsTrace):
         raise TraceError(f"{given}: holds counts and no documents, so that none can be chosen; it is small as it is")
     stored = write(trace, Path(arguments.out), arguments.documents, arguments.salt, given.name)

@@ -28,6 +28,7 @@ from hypotheses.topology_parts import Part, Row, columns, mean_of, status
 FIRST, ANY, ORDER = "repetition_first", "repetition_any", "repetition_order"
 METRIC = {FIRST: "lag_overlap_kappa", ANY: "repeat_any_kappa", ORDER: "repeat_order"}  # of whose unit and reason each is
 ALL = "all documents"
+MAY_BE = "may be dense or not recorded; say how many MoE layers the model has (trace.moe_layers)"
 ONE_LAYER = f"{NO_DATA}: one MoE layer; there is none above the first"
 NO_SECOND = f"{SINGLE_CHOICE}: there is no second choice"
 TABLE_COLUMNS = ("layer", "depth", "domain", "form", "share", "chance", "even_chance", "shuffled", "kappa", "low", "high", "order", "order_low",
@@ -82,13 +83,34 @@ def repetition_part(counts: AtlasCounts) -> Part:
                 rows.append(_row(counts, number, domain, 2, any_, {FIRST: found[ANY][place][-1], ORDER: _order(any_, domain)}))
     part = Part()
     part.tables["repetition"] = columns(rows, TABLE_COLUMNS)
+    unknown_first, unknown_higher = unknown_layers(counts)
     lowest = [number for number in range(len(counts.layers)) if is_lowest(counts.layers, number)]
     higher = [number for number in range(len(counts.layers)) if number not in lowest]
     for name in METRIC:
         part.by_layer[name] = tuple(_over(counts, name, found[name], domains, [number]) for number in range(len(counts.layers)))
-        part.estimates[f"{name}_higher"] = _over(counts, name, found[name], domains, higher)
-    part.estimates[f"{FIRST}_lowest"] = _over(counts, FIRST, found[FIRST], domains, lowest)
+        part.estimates[f"{name}_higher"] = _gated(_over(counts, name, found[name], domains, higher), unknown_higher)
+    part.estimates[f"{FIRST}_lowest"] = _gated(_over(counts, FIRST, found[FIRST], domains, lowest), unknown_first)
     return part
+
+
+def unknown_layers(counts: AtlasCounts) -> tuple[str | None, str | None]:
+    """Why the lowest layer may not be the model's first MoE layer, and why the others may be some of its layers; None where that is known.
+
+    Known it is where the source says how many MoE layers there are (`moe_layers_of_model`; what is absent of them is a floor of its own). Else a
+    trace from block 0 has the first layer, and blocks without a gap are all that there are below the last.
+    """
+    if "moe_layers_of_model" in counts.trace.meta.details:
+        return None, None
+    depths = [[layer.depth for layer in counts.layers if layer.stack == stack] for stack in dict.fromkeys(layer.stack for layer in counts.layers)]
+    begins = [one[0] for one in depths if one[0] > 0]
+    gaps = [f"{a} and {b}" for one in depths for a, b in zip(one, one[1:]) if b - a > 1]
+    first = f"the trace begins at block {begins[0]}: those below {MAY_BE}" if begins else None
+    higher = f"the trace has no block between {gaps[0]}: those {MAY_BE}" if gaps else None
+    return first, higher or first
+
+
+def _gated(estimate: Estimate, why: str | None) -> Estimate:
+    return estimate if estimate.value is None else gated(estimate, why)
 
 
 def _left_out(domain: Domain, value: Callable[..., Any], *tables: Any) -> LeftOut:

@@ -20,9 +20,9 @@ __all__ = ["CODES", "FAMILIES", "FINDINGS", "TABLE_FINDINGS", "Flaw", "Kind", "O
 FINDINGS: tuple[Callable[[Observed], Flaw | None], ...] = (
     keys.duplicate_keys, keys.repeated_operations, copies.counted_twice, copies.repeated_rows, keys.warm_up, keys.mixed_runs,
     choices.ids_beyond_range, choices.repeated_choice, choices.physical_ids, choices.dense_layers, choices.repeated_layers,
-    choices.unsorted_slots, choices.slot_order_unknown, reals.missing_entropies, reals.weights_sum, reals.entropy_range,
+    choices.unsorted_slots, choices.slots_by_id, choices.slot_order_unknown, reals.missing_entropies, reals.weights_sum, reals.entropy_range,
     tokens.padding, tokens.special_tokens, tokens.one_type_dominates, tokens.first_token_sinks, keys.tokens_missing,
-    keys.ends_missing, copies.dependent_documents, copies.shared_prefix, copies.few_documents, sample.small_sample,
+    keys.ends_missing, copies.documents_not_texts, copies.dependent_documents, copies.shared_prefix, copies.few_documents, sample.small_sample,
 )
 TABLE_FINDINGS: tuple[Callable[[CountsTrace], Flaw | None], ...] = (
     tables.negative_counts, tables.sums_disagree, tables.common_factor, tables.repeated_domains, tables.dense_tables, tables.repeated_tables,

@@ -16,6 +16,7 @@ from analysis.kernels import Float, Int
 
 CONSTANT = 0.99  # share of rows with the ids 0..k-1, or 0 in every slot, that no router has
 FEWEST_ROWS = 30
+ALL_BY_ID, MANY_BY_ID, SLOTS_TELL = 0.99, 0.5, 4  # share of rows in the order of ids; from four slots on chance gives 1 in 24
 EXPECTED_TOGETHER = 12.0  # rows in which two experts would meet by chance, before never meeting means anything
 ALIKE_DF = 10  # degrees of freedom, at least, of a comparison of two profiles
 ALIKE = 4.0  # standard deviations of chi-square per degree of freedom within which two profiles are one
@@ -87,12 +88,30 @@ def unsorted_slots(seen: Observed) -> Flaw | None:
     return flaw("unsorted_slots", count, of, "rows of layers", f"weights rise along the slots in {count:,} rows", [one.layer.key for one in layers])
 
 
-def slot_order_unknown(seen: Observed) -> Flaw | None:
-    """Several choices per token and no weights."""
-    layers = [layer.key for layer in seen.meta.layers if layer.top_k > 1]
-    if not layers or seen.layers.has_weights:
+def slots_by_id(seen: Observed) -> Flaw | None:
+    """Layers whose rows are in the order of expert ids: the source kept a set, and slot 0 is its lowest or highest id."""
+    layers = [one for one in seen.layers.layers if _by_id(one)]
+    if not layers:
         return None
-    return flaw("slot_order_unknown", len(layers), len(seen.meta.layers), "layers", "there are no weights to tell the order of the slots")
+    count = sum(max(one.ascending, one.descending) for one in layers)
+    return flaw("slots_by_id", count, sum(one.rows for one in seen.layers.layers), "rows of layers", f"in {len(layers)} layers "
+                f"{count / sum(one.rows for one in layers):.1%} of the rows are in the order of expert ids", [one.layer.key for one in layers])
+
+
+def _by_id(one: LayerTally) -> bool:
+    """Whether more rows are in the order of ids than any order of scores explains; rows of 0..k-1 throughout are another finding."""
+    if one.rows < FEWEST_ROWS or not 1 < one.layer.top_k < one.layer.n_experts or _dense(one):
+        return False
+    return max(one.ascending, one.descending) >= (MANY_BY_ID if one.layer.top_k >= SLOTS_TELL else ALL_BY_ID) * one.rows
+
+
+def slot_order_unknown(seen: Observed) -> Flaw | None:
+    """Several choices per token, no weights, and no word of the source (the meta's `slot_order`) that they are by falling score."""
+    layers = [layer.key for layer in seen.meta.layers if layer.top_k > 1]
+    if not layers or seen.layers.has_weights or seen.meta.details.get("slot_order") or slots_by_id(seen):
+        return None
+    return flaw("slot_order_unknown", len(layers), len(seen.meta.layers), "layers", "there are no weights to tell the order of the slots, and the "
+                "source does not say it")
 
 
 def physical_ids(seen: Observed) -> Flaw | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.audit.flaw import Flaw, flaw
+from analysis.audit.flaw import ALIKE_ROWS, Flaw, flaw
 from analysis.audit.hashing import WINDOW
 from analysis.audit.observed import Observed
 from analysis.audit.of_documents import PREFIXES, DocumentTally
@@ -19,7 +19,7 @@ LEAST_ROWS = 8  # of a document that can be told from another
 REPEATED_SHARE = 0.005  # of blocks that are found again
 LONG_BEGINNING = 16  # rows, at least, and half of the document: then it is no document of its own
 DEPENDENT_SHARE = 0.005  # of documents
-ALIKE_DOCUMENTS, ALIKE_ROWS = 0.5, 0.1  # share of documents, or of rows, in a beginning that another document has
+ALIKE_DOCUMENTS = 0.5  # share of documents with a beginning that another document has
 
 
 def copies(documents: DocumentTally) -> NDArray[np.bool_]:
@@ -103,15 +103,29 @@ def dependent_documents(seen: Observed) -> Flaw | None:
 
 
 def shared_prefix(seen: Observed) -> Flaw | None:
-    """A beginning of at least 8 rows that most documents share, such as a chat template."""
+    """A beginning of at least 8 rows that most documents of a domain share, such as a chat template; counted in the domain of the largest share."""
     documents = seen.documents
-    told = documents.rows >= PREFIXES[0]
-    shared = beginnings(documents)
-    rows, n = int(shared.sum()), int((shared > 0).sum())
-    if told.sum() < 2 or (n < ALIKE_DOCUMENTS * told.sum() and rows < ALIKE_ROWS * seen.n_rows):
+    told, shared = documents.rows >= PREFIXES[0], beginnings(documents)
+    found: list[tuple[float, int, int, str]] = []  # share, rows in shared beginnings, rows, domain
+    for number, name in enumerate(seen.domains):
+        own = seen.domain == number
+        rows, of, n = int(shared[own].sum()), int(documents.rows[own].sum()), int((shared[own] > 0).sum())
+        if told[own].sum() >= 2 and (n >= ALIKE_DOCUMENTS * told[own].sum() or rows >= ALIKE_ROWS * of):
+            found.append((rows / of, rows, of, name))
+    if not found:
         return None
-    return flaw("shared_prefix", rows, seen.n_rows, "rows", f"{n:,} of {len(told):,} documents begin like another one, with at least "
-                f"{int(np.median(shared[shared > 0]))} equal rows (median)")
+    (_, rows, of, name), n = max(found), int((shared > 0).sum())
+    return flaw("shared_prefix", rows, of, "rows" if len(seen.domains) == 1 else f"rows of {name}", f"{n:,} of {len(told):,} documents begin like "
+                f"another one, with at least {int(np.median(shared[shared > 0]))} equal rows (median)", [f"{name} ({share:.1%})" for share, _, _, name
+                in sorted(found, reverse=True)] if len(seen.domains) > 1 else ())
+
+
+def documents_not_texts(seen: Observed) -> Flaw | None:
+    """Documents that are passes, batches or blocks, as the source says (the meta's `documents_are`)."""
+    said = seen.meta.details.get("documents_are")
+    if not said or not len(seen.documents.rows):
+        return None
+    return flaw("documents_not_texts", len(seen.documents.rows), len(seen.documents.rows), "documents", str(said))
 
 
 def few_documents(seen: Observed) -> Flaw | None:

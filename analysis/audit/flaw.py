@@ -11,6 +11,7 @@ Severity = Literal["invalidating", "warning", "note"]
 FAMILIES = ("loads", "slots", "layers", "sequence", "domains", "router_entropy", "types", "intervals")  # what a flaw can spoil
 EVERYTHING = FAMILIES
 DEPENDENT = 0.05  # share of documents that are no observations of their own: standard errors are too small by 2.5 %
+ALIKE_ROWS = 0.1  # share of a domain's rows in beginnings that its documents share: more than what they themselves vary by
 SHOWN = 6  # places that are named; more are counted
 
 
@@ -109,7 +110,10 @@ CODES: dict[str, Kind] = {
         "sort ids and weights of each row by falling weight", ("slots", "layers", "sequence"), "invalidating", 0.001),
     "slot_order_unknown": Kind(
         "the order of slots cannot be checked", "without weights nothing shows that slot 0 is the first choice",
-        "record the weights, or say in the meta that the source sorts its choices", (), "note"),
+        "record the weights; accept the finding where the source is known to write its choices by falling score", ("slots",), "invalidating"),
+    "slots_by_id": Kind(
+        "slots are in the order of expert ids", "a set was kept and no order: slot 0 is an id, not the first choice, and whatever rests on first "
+        "choices is wrong", "record the choices by falling weight, or the weights with them", ("slots", "layers", "sequence"), "invalidating"),
     "ids_beyond_range": Kind(
         "expert ids beyond the layer's experts", "ids are off by one, of another model, or physical: no count can be trusted",
         "correct n_experts, or map ids to the model's own experts", EVERYTHING, "invalidating"),
@@ -143,9 +147,14 @@ CODES: dict[str, Kind] = {
     "dependent_documents": Kind(
         "documents share a long beginning", "a cluster that shares a prompt is one observation: intervals over its documents are too narrow",
         "take one document of each cluster, or name the cluster as the document", ("intervals",), "invalidating", DEPENDENT),
+    "documents_not_texts": Kind(
+        "documents are no texts", "neighbouring rows need not be of one text, and one text may be in several documents: neither lags nor intervals "
+        "over documents mean what they say", "record which text each token is of, and name the texts as documents", ("sequence", "intervals"),
+        "invalidating"),
     "shared_prefix": Kind(
-        "documents begin alike", "the rows of a template are alike in every document and look like agreement between documents",
-        "drop the template's rows, or show results with and without them"),
+        "documents begin alike", "the rows of a template are alike in every document: they look like agreement between documents, and like a "
+        "difference between domains that have other templates", "drop the template's rows, or show results with and without them",
+        ("domains", "intervals"), "invalidating", ALIKE_ROWS),
     "few_documents": Kind(
         "few independent documents", "intervals and tests over documents have little to stand on", "collect more documents", (), "note"),
     "mixed_runs": Kind(

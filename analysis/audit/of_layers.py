@@ -36,6 +36,8 @@ class LayerTally:
     repeated: int = 0
     zeros: int = 0  # rows with 0 in every slot
     first_k: int = 0  # rows with the ids 0..k-1
+    ascending: int = 0  # rows whose ids rise along the slots
+    descending: int = 0
     unsorted: int = 0
     missing_weights: int = 0
     sums: int = 0  # rows whose weights could be summed
@@ -89,6 +91,8 @@ class LayerTally:
             for slot in range(2, k):
                 again |= ordered[:, slot] == ordered[:, slot - 1]
             self.repeated += int(again.sum())
+            self.ascending += int(((ids == ordered).all(axis=1) & ~again).sum())
+            self.descending += int(((ids[:, ::-1] == ordered).all(axis=1) & ~again).sum())
             self.first_k += int(((highest == k - 1) & sound & ~again).sum())
         with np.errstate(over="ignore"):
             self.digest = (self.digest + int(mix(sets + row).sum(dtype=np.uint64))) % 2**64

@@ -79,7 +79,7 @@ def trace_of(path: Path, documents: Sequence[Document], capture: Capture, option
     tokens = all(one.tokens is not None for one in kept)
     vocabulary = max(int(one.tokens.max()) + 1 for one in kept if one.tokens is not None) if tokens else 0
     lengths = {str(number): int(one.positions[-1]) + 2 for number, one in enumerate(captured)}
-    details = {"document_lengths": lengths, "hidden_layers": n_hidden,
+    details = {"document_lengths": lengths, "hidden_layers": n_hidden, "moe_layers_of_model": len(depths),
                "layers_without_routing": [index for index in range(n_hidden) if index not in depths], **capture.details}
     trace = DocumentTrace(recorded_meta(options, capture.collector, layers, details, vocabulary),
                           document_rows([one.name for one in kept], [one.domain for one in kept]), np.array([len(one.ids) for one in kept], np.int64),

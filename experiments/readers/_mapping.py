@@ -7,6 +7,7 @@
     document = "doc"                # ids of documents, text or numbers; in npz also lengths = "doc_len" instead
     ids = "experts_{layer}"         # form token: a list column per layer, or "expert_{layer}_{slot}"; npz: one array and axes
     weights = "weights_{layer}"     # optional, as are domain, position and token_id
+    # without weights, slot_order = "falling score" vouches for the order of a token's choices
     # form layer: layer = "layer", ids = "experts", weights = "probs"; form slot: layer, slot (optional), expert, weight (optional)
 """
 
@@ -27,7 +28,7 @@ FORMS = {"token": {"document", "lengths", "domain", "position", "token_id", "ids
 NEEDED = {"token": ("ids",), "layer": ("document", "position", "layer", "ids"), "slot": ("document", "position", "layer", "expert")}
 AXES = ("token", "layer", "slot")
 TYPES: Mapping[str, Any] = {"form": str, "model": str, "n_experts": int, "top_k": int, "layers": list, "domain": str, "vocabulary_size": int,
-                            "weights_mean": str, "axes": list, "columns": dict}
+                            "weights_mean": str, "slot_order": str, "axes": list, "columns": dict}
 SIZE_LIMIT = 1 << 20
 
 
@@ -45,6 +46,7 @@ class TableMapping:
     domain: str | None = None
     vocabulary_size: int | None = None
     weights_mean: str | None = None
+    slot_order: str | None = None
     axes: tuple[str, ...] = field(default=AXES)
 
     def pattern(self, role: str) -> re.Pattern[str]:

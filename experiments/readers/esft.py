@@ -21,6 +21,7 @@ NAME, KIND = "esft", "rows"
 FIELDS = {"expert_ids": (3, "uint8 [layers, tokens, k]"), "weight_e4": (3, "uint16 [layers, tokens, k], probability x 10^4"),
           "doc_len": (1, "int32 [documents]"), "layers": (1, "block indices [layers]")}
 MODEL = "deepseek-ai/ESFT-vanilla-lite"
+MOE_LAYERS = 26  # of its 27 blocks; the first is dense
 N_EXPERTS = 64  # routed experts of DeepSeek-V2-Lite; its two shared ones are always on and are not in the files
 WEIGHT_SCALE = 1e4
 WEIGHT_SLACK = 1e-3  # six numbers rounded to four decimals
@@ -56,7 +57,9 @@ class EsftTrace:
                        for block in columns["layers"])
         self.meta = TraceMeta(
             model, UNKNOWN, layers, "softmax", "absent", "softmax probability of the chosen, not renormalised",
-            "absent", 0, "assay-esft 1", details={"weights_decimals": 4, "absent": ["token_id", "entropy_nats"]})
+            "absent", 0, "assay-esft 1",
+            details={"weights_decimals": 4, "absent": ["token_id", "entropy_nats"],
+                     **({"moe_layers_of_model": MOE_LAYERS} if model == MODEL else {})})
 
     @property
     def documents(self) -> Sequence[DocumentRow]:

@@ -18,7 +18,7 @@ from analysis.trace import TraceBatch, TraceMeta
 from experiments.readers import _json
 from experiments.readers._rows import DocumentTrace, Places, added, by_weight, check_ids, check_weights, document_rows, layer_table, numbered
 from experiments.readers.contract import UNKNOWN, ReadError, ReadOptions
-from experiments.readers.esft import MODEL, N_EXPERTS, WEIGHT_SLACK
+from experiments.readers.esft import MODEL, MOE_LAYERS, N_EXPERTS, WEIGHT_SLACK
 
 NAME, KIND = "esft-text", "rows"
 FILE = re.compile(r"(.*?)_?expert_weights_(\d{1,4})\.txt")
@@ -73,6 +73,8 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
     domain = options.domain or prefix or path.name
     names = [f"{domain}/{number:05d}" for number in range(len(lengths))]
     details: dict[str, Any] = {"weights_decimals": 4, "absent": ["token_id", "entropy_nats"], "ranks": len(folders)}
+    if options.model in (None, MODEL):
+        details["moe_layers_of_model"] = max(MOE_LAYERS, len(depths))
     if (path / SUMMARY).is_file():
         details["published_scores"] = _scores(path / SUMMARY, depths, n_experts)
     meta = TraceMeta(options.model or MODEL, UNKNOWN, layer_table(depths, n_experts, top_k, "model.layers.{}.mlp.gate"), "softmax", "absent",

@@ -75,7 +75,8 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
     meta = TraceMeta(options.model or f"FLAME-MoE step {step.folder.name}", UNKNOWN,
                      layer_table(depths, n_experts, top_k, "decoder.layers.{}.mlp.router"), "softmax", "absent", "recorded router scores", "absent",
                      0 if largest is None else max(VOCABULARY, largest + 1), "assay-flame-moe 1",
-                     details={"step": step.folder.name, "absent": ["entropy_nats"] + (["token_id"] if largest is None else [])})
+                     details={"step": step.folder.name, "documents_are": FILES,
+                              "absent": ["entropy_nats"] + (["token_id"] if largest is None else [])})
     places = Places(step.folder, step.batches, lengths)
     return DocumentTrace(meta, document_rows(step.batches, [options.domain or "train"] * len(lengths)), lengths,
                          lambda first, last: _rows(step, (n_experts, top_k), places, first, last),

@@ -79,7 +79,7 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
         options.model or (known[0] if known else "gpt-oss"), UNKNOWN, layer_table(depths, n_experts, top_k), "softmax", "absent",
         "softmax over the k chosen", "absent", 0, "assay-gptoss 1",
         details={"absent": ["token_id", "entropy_nats"], "files": len(files), "first_positions": columns.first_position.tolist(),
-                 **{name: list(values) for name, values in columns.extra.items()}})
+                 **({"moe_layers_of_model": n_layers} if known else {}), **{name: list(values) for name, values in columns.extra.items()}})
     domains = [options.domain or _category(name) for name in columns.names]
     trace = DocumentTrace(meta, document_rows(columns.names, domains), columns.lengths, lambda first, last: _rows(columns, first, last))
     trace.noted = (Remark("first_tokens_missing", "documents whose first rows are missing: only generated tokens were recorded, not the prompt",

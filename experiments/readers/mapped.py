@@ -20,6 +20,7 @@ from experiments.readers._rows import DocumentTrace, Places, added, by_weight, c
 from experiments.readers.contract import UNKNOWN, ReadError, ReadOptions, Remark
 
 NAME, KIND = "mapped", "rows"
+SCORE_ORDER = "falling score"
 Int = NDArray[np.int64]
 
 
@@ -57,6 +58,9 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
 
 def trace_of(path: Path, mapping: TableMapping, table: Table, domain: str | None = None) -> DocumentTrace:
     """The rows of a table as documents; `domain` goes before what the table says. Raises ReadError."""
+    if mapping.slot_order not in (None, SCORE_ORDER):
+        raise ReadError(f"{mapping.path}: slot_order: {mapping.slot_order!r}, expected {SCORE_ORDER!r}; leave it out where the order is another, or "
+                        "not known")
     dense = _dense(path, mapping, table)
     top_k = dense.ids.shape[2]
     for name, asked, found in (("top_k", mapping.top_k, top_k), ("layers", mapping.layers, dense.depths)):
@@ -74,7 +78,8 @@ def trace_of(path: Path, mapping: TableMapping, table: Table, domain: str | None
     meta = TraceMeta(mapping.model or UNKNOWN, UNKNOWN, layer_table(dense.depths, mapping.n_experts, top_k, "layers.{}.router"), "softmax", "absent",
                      (mapping.weights_mean or "as recorded") if dense.weights is not None else "absent", "absent",
                      0 if dense.token_id is None else mapping.vocabulary_size or largest, "assay-mapped 1",
-                     details={"mapping": mapping.path.name, "form": mapping.form, "absent": [*absent, "entropy_nats"]})
+                     details={"mapping": mapping.path.name, "form": mapping.form, "absent": [*absent, "entropy_nats"],
+                              **({"slot_order": SCORE_ORDER} if mapping.slot_order else {})})
     noted = () if "position" in mapping.columns else (Remark("positions_counted", "the table has no positions; rows of a document were counted "
                                                              "in the order of the file", len(dense.ids)),)
     other = mapping.domain or path.stem

@@ -27,6 +27,7 @@ KEYS = {"step", "stage", "layer", "rank", "num_tokens", "topk", "top_indices"}
 LOGITS = "logits_rank{}.bin"
 DECODER = "decoder"
 STEPS = "documents are the tokens of one pass on one rank, for the trace does not say which text a token is of: they are no independent texts"
+BY_LOGIT = "falling logit, put so by the reader"
 OFF_TOP_K = "ids_not_of_logits"
 
 
@@ -96,7 +97,7 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
         noted.append(Remark("softmax_assumed", "entropies are of the softmax over the logits; for a sigmoid router they are another quantity"))
     meta = TraceMeta(options.model or UNKNOWN, UNKNOWN, layer_table(depths, n_experts, top_k, "decoder.layers.{}.mlp.router"), "softmax",
                      "softmax_logits" if with_logits else "absent", "absent", "absent", 0, "assay-megatron 1",
-                     details={"files": [file.name for file in files],
+                     details={"files": [file.name for file in files], "documents_are": STEPS, **({"slot_order": BY_LOGIT} if with_logits else {}),
                               "absent": ["token_id", "weights"] + ([] if with_logits else ["entropy_nats"])})
     places = Places(path, names, lengths)
     domain = options.domain or (path.name if path.is_dir() else path.stem)

@@ -76,7 +76,8 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
     meta = TraceMeta(outputs.model, UNKNOWN, layer_table(depths, outputs.n_experts, options.top_k, "layers.{}.router"), "softmax",
                      "softmax_logits" if whole else "absent", "softmax probability of the chosen, not renormalised" if whole else "absent", "absent",
                      0 if largest is None else largest + 1, "assay-moe-lrc 1",
-                     details={"kept": outputs.form, "absent": ["token_id"] * (largest is None) + ["weights", "entropy_nats"] * (not whole)})
+                     details={"kept": outputs.form, **({} if whole else {"slot_order": "falling rank"}),
+                              "absent": ["token_id"] * (largest is None) + ["weights", "entropy_nats"] * (not whole)})
     noted = () if outputs.form != "logits" else (Remark("softmax_assumed", "the tensors are logits; entropies and weights are of their softmax"),)
     places = Places(path, names, lengths)
     top_k = options.top_k

@@ -21,7 +21,8 @@ ALL, FIRST = "expert_counts__", "expert_counts_top1__"
 PAIRS, FIRST_PAIRS = "expert_counts_crosslayer__", "expert_counts_crosslayer_top1__"
 SCALARS = ("layers", "top_k", "tokens")
 ROWS = ("layer_idx", "expert", "token_id", "count")
-MODELS = {"mistral": ("mistralai/Mixtral-8x7B-v0.1", 32_000), "olmoe": ("allenai/OLMoE-1B-7B-0924", 50_304)}  # stem -> model, vocabulary
+# stem -> model, vocabulary, MoE layers
+MODELS = {"mistral": ("mistralai/Mixtral-8x7B-v0.1", 32_000, 32), "olmoe": ("allenai/OLMoE-1B-7B-0924", 50_304, 16)}
 
 Int = NDArray[np.int64]
 Tables = Mapping[str, Int]
@@ -59,7 +60,7 @@ def read(path: Path, options: ReadOptions) -> ForeignCounts:
         _check_sums(source, first, tokens_D, names, "tokens")
     pairs, pairs_first = _pairs(source, tables, names, counts, first)
     stem = source.stem.removesuffix("_counts")
-    model, vocabulary = MODELS.get(stem, (stem, 0))
+    model, vocabulary, moe_layers = MODELS.get(stem, (stem, 0, None))
     vocabularies = _vocabularies(source, stem, names)
     types = _types(vocabularies, names, counts) if vocabularies else None
     domains = tuple(plain(name.split("__")[0]) for name in names)
@@ -69,7 +70,8 @@ def read(path: Path, options: ReadOptions) -> ForeignCounts:
     meta = TraceMeta(options.model or model, UNKNOWN,
                      layer_table(layers, shape[1], top_k, "model.layers.{}.mlp.gate"), "softmax", "absent", "absent",
                      "absent", max(vocabulary, seen) if types else 0, "assay-olmoe-counts 1",
-                     details={"file": source.name, "absent": ["documents", "weights", "entropy_nats"]})
+                     details={"file": source.name, "absent": ["documents", "weights", "entropy_nats"],
+                              **({"moe_layers_of_model": moe_layers} if moe_layers and moe_layers >= len(layers) else {})})
     return ForeignCounts(meta, domains, counts, first, pairs, pairs_first, tokens_D, types,
                          tuple(_remarks(tables, pairs_first, vocabularies, names, types, counts)))
 

@@ -25,6 +25,7 @@ RESULTS = "*_results.jsonl"
 MODELS = {(8, 16): ("allenai/OLMoE-1B-7B-0924", 64, 50_304), (2, 32): ("mistralai/Mixtral-8x7B-v0.1", 8, 32_000)}  # k, layers -> model, E, V
 TOKENS = re.compile(rb'"input_ids"\s*:\s*\[([0-9,\s]*)\]')
 STEM = re.compile(r"(.+?)_results.*")
+BY_SCORE = "falling score, as torch.topk gives it to run_moe_analysis.py"
 BLOCKS = "documents are blocks cut from joined texts, as the file holds them: a block may hold several texts, and a text may be in two blocks"
 
 
@@ -74,7 +75,8 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
     names = [f"{line.path.stem}/{line.number:06d}" for line in lines]
     meta = TraceMeta(str(options.model or model), UNKNOWN, layer_table(depths, n_experts, top_k, "model.layers.{}.mlp.gate"), "softmax",
                      "absent", "absent", "absent", max(vocabulary, 1 + max(line.largest for line in lines)), "assay-olmoe-jsonl 1",
-                     details={"files": [file.name for file in files], "absent": ["weights", "entropy_nats"]})
+                     details={"files": [file.name for file in files], "documents_are": BLOCKS, "slot_order": BY_SCORE,
+                              "absent": ["weights", "entropy_nats"], **({"moe_layers_of_model": n_layers} if options.layers is None else {})})
     lengths = np.array([line.tokens for line in lines], np.int64)
     places = Places(path, names, lengths)
     shape = (top_k, n_layers, n_experts)

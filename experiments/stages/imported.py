@@ -33,7 +33,7 @@ def open_declared(spec: TraceSpec) -> ImportedTrace | CountsTrace:
     labels = spec.domains or (None,) * len(paths)
     options = [ReadOptions(label, spec.model, spec.n_experts, spec.top_k, spec.layers, Path(spec.mapping) if spec.mapping else None)
                for label in labels]
-    return joined(opened(paths, options, spec.format), Draw(spec.test_share, spec.salt))
+    return joined(opened(paths, options, spec.format), Draw(spec.test_share, spec.salt), spec.moe_layers)
 
 
 def documents(context: Context) -> dict[str, Any]:

@@ -69,6 +69,29 @@ def two(**second: object) -> ImportedTrace:
     return trace
 
 
+def said(*details: dict[str, object]) -> dict[str, object]:
+    """What the common meta says where each part's meta says `details`."""
+    parts = [part(f"{n}.x", Foreign(f"d{n}", 3, seed=n, details=one)) for n, one in enumerate(details)]
+    return {name: value for name, value in joined(parts, QUIET_DRAW).meta.details.items() if name != "imported"}
+
+
+def test_what_one_part_doubts_is_in_doubt_and_what_all_vouch_for_is_vouched_for() -> None:
+    assert said({"documents_are": "passes"}, {}) == {"documents_are": "passes"}
+    assert said({"documents_are": "passes"}, {"documents_are": "blocks"}) == {"documents_are": "passes; blocks"}
+    assert said({"slot_order": "falling"}, {}) == {} and said({"slot_order": "falling"}, {"slot_order": "falling"}) == {"slot_order": "falling"}
+    assert said({"moe_layers_of_model": 2}, {"moe_layers_of_model": 4}) == {"moe_layers_of_model": 4}
+    one, other = ({"special_tokens": {"prefix": [n], "suffix": [], "without_rows": [n, 9]}} for n in (1, 2))
+    assert said(one, {}) == {} and said(one, one) == one
+    assert said(one, other) == {"special_tokens": {"prefix": [1, 2], "suffix": [], "without_rows": [1, 2, 9]}}
+
+
+def test_layers_of_the_model_are_said_where_the_files_do_not() -> None:
+    one = [part("a.x", Foreign("code", 3))]
+    assert joined(one, QUIET_DRAW, 7).meta.details["moe_layers_of_model"] == 7
+    with pytest.raises(ReadError, match="2 layers were recorded, and the model is said to have 1"):
+        joined(one, QUIET_DRAW, 1)
+
+
 def test_documents_of_both_files_are_numbered_through_and_dealt_by_their_id() -> None:
     trace = two()
     assert [row.document for row in trace.documents] == list(range(9))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import cli
+from tests.experiments.readers import foreign_engines, foreign_files
 from tests.experiments.readers.test_esft import written as esft_file
 from tests.experiments.test_audit_stage import doubled
 from tests.synthetic_trace import make_documents, make_trace
@@ -65,3 +66,42 @@ def test_measure_marks_what_a_finding_invalidates(tmp_path: Path, capsys) -> Non
     accepted = capsys.readouterr().out
     assert marked.count("flawed_trace: counted_twice") > 10 and "flawed_trace" not in accepted
     assert [line.split()[:1] for line in marked.splitlines()] == [line.split()[:1] for line in accepted.splitlines()]
+
+
+def test_what_a_file_does_not_say_is_said_wherever_it_is_taken(tmp_path: Path, capsys) -> None:
+    """The remedy that a refusal names is an option of the command that refused."""
+    log = str(foreign_engines.expert_log(tmp_path))
+    commands = {"inspect": [], "measure": ["--only", "usage"], "sample": [str(tmp_path / "part"), "--documents", "1"],
+                "export": [str(tmp_path / "load.npy"), "--form", "eplb"], "import": ["--out", str(tmp_path / "trace")]}
+    for command, more in commands.items():
+        assert cli.main([command, log, *more]) == 1
+        assert "give --n-experts" in capsys.readouterr().err
+        assert cli.main([command, log, *more, "--n-experts", "8"]) == 0, command
+        said = capsys.readouterr().out
+        if command == "inspect":
+            assert "slot_order_unknown" in said and "invalidating" in said
+    assert cli.main(["inspect", log, "--n-experts", "8", "--accept", "slot_order_unknown", "--domain", "own"]) == 0
+    assert "slot_order_unknown     accepted" in capsys.readouterr().out
+    assert cli.main(["inspect", log, "--n-experts", "8", "--domain", "a", "--domain", "b"]) == 1
+    assert "--domain was given 2 times for 1 traces" in capsys.readouterr().err
+
+
+def test_of_our_own_traces_nothing_is_said(trace: Path, capsys) -> None:
+    for command, more in (("inspect", []), ("measure", ["--only", "usage"])):
+        assert cli.main([command, str(trace), *more, "--n-experts", "8"]) == 1
+        assert "a trace of ours says itself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("make", "options", "words"), [
+    (foreign_files.megatron, [], "tokens of one pass on one rank"), (foreign_files.flame_moe, ["--n-experts", "8"], "recorded batches"),
+    (foreign_files.olmoe_jsonl, ["--n-experts", "4", "--model", "tiny"], "blocks cut from joined texts"),
+])
+def test_passes_batches_and_blocks_are_no_documents(make, options: list[str], words: str, tmp_path: Path) -> None:
+    path, out = str(make(tmp_path)), tmp_path / "audit.json"
+    assert cli.main(["inspect", path, *options, "--json", str(out)]) == 0
+    found = {one["code"]: one for one in json.loads(out.read_text())["traces"][0]["findings"]}
+    assert words in found["documents_not_texts"]["words"] and found["documents_not_texts"]["invalidates"] == ["sequence", "intervals"]
+    assert "slot_order_unknown" not in found
+    assert cli.main(["import", path, *options, "--out", str(tmp_path / "trace")]) == 0
+    assert cli.main(["inspect", str(tmp_path / "trace"), "--json", str(out)]) == 0
+    assert "documents_not_texts" in {one["code"] for one in json.loads(out.read_text())["traces"][0]["findings"]}

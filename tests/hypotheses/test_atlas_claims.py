@@ -53,6 +53,25 @@ def test_controls_and_claim_together_give_a_verdict(name):
     assert judge(claim, made["negative"], controls=made).verdict != "supported"
 
 
+@pytest.mark.parametrize(("depths", "details", "limits"), [
+    ((0, 1, 2), {}, None), ((1, 2, 3), {}, "begins at block 1"), ((0, 2, 4), {}, "no block between 0 and 2"),
+    ((1, 2, 3), {"moe_layers_of_model": 3}, None), ((1, 2, 3), {"moe_layers_of_model": 4}, "1 MoE layers of the model were not captured"),
+])
+def test_which_layers_of_the_model_a_trace_has_is_known_or_no_criterion_passes(sticky, depths, details, limits):
+    trace = sticky[0]
+    layers = tuple(replace(layer, depth=depth) for layer, depth in zip(trace.meta.layers, depths, strict=True))
+    moved = replace(trace, meta=replace(trace.meta, layers=layers, details=details))
+    found = h03_repetition.evaluate(AtlasEvidence(moved, FAST))
+    judged = {c.name: judge_criterion(REPETITION, c, found) for c in REPETITION.criteria}
+    if limits is None:
+        assert {one.outcome for one in judged.values()} == {"supported"}
+        return
+    told = [one for one in judged.values() if limits in one.reason]
+    assert told and all(one.outcome == "inconclusive" and one.estimate.value is not None for one in told)
+    assert ("first_layer.close_to_chance" in {one.criterion.name for one in told}) == (depths[0] > 0)
+    assert all(one.outcome == "inconclusive" for name, one in judged.items() if name != "first_layer.close_to_chance")
+
+
 def test_many_experts_and_choices_are_planted_as_well():
     """Slots beyond the first follow the law, too: else the information of a large top-k would sink below any bound."""
     trace = world(SPECIALISATION["positive"], experts=64, k=8, layers=1, test=55)

@@ -32,12 +32,12 @@ class AsPublished:
 
 
 def test_first_tokens_of_esft_are_sinks_and_its_sequences_share_a_template() -> None:
-    for task, documents in (("law", 33), ("intent", 127)):
+    for task, documents, spoilt in (("law", 33, ()), ("intent", 127, ("domains", "intervals"))):  # 4 % and 25 % of the rows
         found = {one.code: one for one in findings(opened(ESFT / f"{task}.npz"))}
         assert set(found) == {"first_token_sinks", "shared_prefix"}
         assert found["first_token_sinks"].count == 26 and f"of {documents} first tokens" in found["first_token_sinks"].words
         assert f"{documents} of {documents} documents" in found["shared_prefix"].words
-        assert not any(one.invalidates for one in found.values())
+        assert found["shared_prefix"].invalidates == spoilt and not found["first_token_sinks"].invalidates
 
 
 def test_the_slots_of_esft_are_unsorted_at_the_source() -> None:

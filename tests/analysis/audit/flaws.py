@@ -209,6 +209,19 @@ def slot_order_unknown(trace: MemoryTrace, severity: int, rng: np.random.Generat
     return with_rows(trace, replace(whole(trace), weights=None))
 
 
+def slots_by_id(trace: MemoryTrace, severity: int, rng: np.random.Generator) -> MemoryTrace:
+    """The choices of one layer but for a row in 200, of one layer, of all layers are a sorted set; there are no weights."""
+    batch = whole(trace)
+    mixed = rng.random(len(batch)) < (0.005, 0.0, 0.0)[severity]
+    ids = [np.where(mixed[:, None], one, np.sort(one, axis=1)) if severity == 2 or not layer else one for layer, one in enumerate(batch.ids)]
+    return with_rows(trace, changed(replace(batch, weights=None), ids=ids))
+
+
+def documents_not_texts(trace: MemoryTrace, severity: int, rng: np.random.Generator) -> MemoryTrace:
+    """The source says that documents are no texts: there is one severity."""
+    return replace(trace, meta=replace(trace.meta, details={**trace.meta.details, "documents_are": "passes"}))
+
+
 def ids_beyond_range(trace: MemoryTrace, severity: int, rng: np.random.Generator) -> MemoryTrace:
     """One row, 2 %, 30 % of the rows name an expert that is not there."""
     batch = whole(trace)
@@ -365,6 +378,7 @@ PLANTED: dict[str, tuple[str, Plant]] = {name: (code, plant) for name, code, pla
     ("other_beginning", "warm_up", other_beginning), ("mixed_runs", "mixed_runs", mixed_runs), ("duplicate_keys", "duplicate_keys", duplicate_keys),
     ("repeated_operations", "repeated_operations", repeated_operations), ("repeated_layers", "repeated_layers", repeated_layers),
     ("unsorted_slots", "unsorted_slots", unsorted_slots), ("slot_order_unknown", "slot_order_unknown", slot_order_unknown),
+    ("slots_by_id", "slots_by_id", slots_by_id), ("documents_not_texts", "documents_not_texts", documents_not_texts),
     ("ids_beyond_range", "ids_beyond_range", ids_beyond_range), ("repeated_choice", "repeated_choice", repeated_choice),
     ("physical_ids", "physical_ids", physical_ids), ("dense_layers", "dense_layers", dense_layers),
     ("tokens_missing", "tokens_missing", tokens_missing),

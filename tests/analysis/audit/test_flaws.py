@@ -150,6 +150,49 @@ def test_a_few_dependent_documents_are_a_warning_and_many_withhold_a_verdict() -
     assert flaw("duplicate_keys", 1, 10**9, "rows", "").severity == "invalidating"
 
 
+def test_slots_of_equal_weights_are_no_order_and_a_vouched_order_is_no_finding() -> None:
+    trace = clean(World())
+    batch = whole(trace)
+    even = tuple(np.full(one.shape, 0.5, np.float16) for one in batch.ids)
+    by_id = replace(batch, ids=tuple(np.sort(one, axis=1) for one in batch.ids), weights=even)
+    assert "slots_by_id" in {one.code for one in audit(with_rows(trace, by_id))}
+    bare = with_rows(trace, replace(batch, weights=None))
+    (unknown,) = audit(bare)
+    assert (unknown.code, unknown.invalidates) == ("slot_order_unknown", ("slots",))
+    vouched = replace(bare, meta=replace(bare.meta, details={"slot_order": "falling score"}))
+    assert audit(vouched) == ()
+    sets = with_rows(vouched, replace(by_id, weights=None))
+    assert [one.code for one in audit(sets)] == ["slots_by_id"]  # what the source says is not what it did
+
+
+@pytest.mark.parametrize(("length", "spoils"), [(8, ()), (64, ("domains", "intervals"))])
+def test_a_template_spoils_domains_from_a_tenth_of_the_rows_on(length: int, spoils: tuple[str, ...]) -> None:
+    trace = clean(World(length=160))
+    batch = whole(trace)
+    lengths = np.bincount(batch.document)
+    longest = int(lengths.argmax())
+    start = int(np.flatnonzero(batch.document == longest)[0])
+    part = np.minimum(length, lengths // 3)  # less than half: documents stay independent
+    alike = batch.position < part[batch.document]
+    moved = rows(batch, np.where(alike, start + batch.position, np.arange(len(batch))))
+    found = {one.code: one for one in audit(with_rows(trace, replace(moved, document=batch.document, position=batch.position)))}
+    assert found["shared_prefix"].invalidates == spoils and (found["shared_prefix"].share >= 0.1) == bool(spoils)
+    assert "dependent_documents" not in found
+
+
+def test_a_template_is_counted_in_the_domain_that_has_most_of_it() -> None:
+    trace = clean(World())
+    batch, names = whole(trace), [row.domain for row in trace.documents]
+    smallest = min(sorted(set(names)), key=names.count)
+    start = int(np.flatnonzero(batch.document == int(np.bincount(batch.document).argmax()))[0])
+    inside = np.isin(batch.document, [row.document for row in trace.documents if row.domain == smallest]) & (batch.position < 24)
+    moved = rows(batch, np.where(inside, start + batch.position, np.arange(len(batch))))
+    found = {one.code: one for one in audit(with_rows(trace, replace(moved, document=batch.document, position=batch.position)))}
+    own = int(np.isin(batch.document, [row.document for row in trace.documents if row.domain == smallest]).sum())
+    assert found["shared_prefix"].of == own and found["shared_prefix"].unit == f"rows of {smallest}"
+    assert found["shared_prefix"].where[0].startswith(smallest)
+
+
 def test_what_a_flaw_spoils_until_it_is_accepted() -> None:
     flaws = audit(planted("counted_twice", 1))
     assert [one.code for one in invalidating(flaws, ("intervals",))] == ["counted_twice"]

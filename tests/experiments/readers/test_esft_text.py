@@ -99,7 +99,7 @@ def changed(layer: int, sequence: int, token: int, slot: int, value: Any) -> dic
     (changed(12, 1, 0, 0, (2, "0.2")), "field ids: document 'task/00001', token 0, layer 12: one expert twice"),
     (changed(12, 1, 0, 0, (1, "0.7")), "field weights: .*sum to more than 1"),
     (changed(3, 1, 0, 0, (4, "nan")), "expert_weights_3.txt: line 2: a value that is no number"),
-    (changed(3, 1, 0, 0, (4, "-0.5")), "negative or not finite"),
+    (changed(3, 1, 0, 0, (4, "-0.5")), "negative, not finite"),
     (changed(3, 1, 0, 0, ("x", "0.5")), "line 2: a value that is no number"),
     (changed(3, 1, 0, 0, ("9" * 30, "0.5")), "line 2: .*export it again"),
     ({3: foreign_files.ESFT_LAYERS[3], 12: foreign_files.ESFT_LAYERS[12][:1]}, "expert_weights_12.txt: line 2: layer 12 has 0 ids, layer 3 has 3"),

@@ -50,7 +50,7 @@ def edited(layer: int, name: str, column: int, value: Any) -> Any:
     (edited(5, "0-1", 1, [[2, 8]]), "field indices: document '0-1', token 0, layer 5: expert id 8, .*off by one"),
     (edited(2, "0-0", 1, [[7, 3], [1, 1]]), "document '0-0', token 1, layer 2: one expert twice"),
     (edited(2, "0-0", 0, [[0.5, 0.25], [0.9, 0.5]]), "field scores: .*sum to more than 1"),
-    (edited(2, "0-0", 0, [[0.5, 0.25], [np.nan, 0.5]]), "negative or not finite"),
+    (edited(2, "0-0", 0, [[0.5, 0.25], [np.nan, 0.5]]), "negative, not finite"),
     (edited(5, "0-1", 1, [[2]]), "expected scores and indices, both \\[tokens, k\\]"),
     (lambda layer, name, columns: [[row[:1] for row in one] for one in columns] if name == "0-1" else columns, "top-\\[1, 2\\] in one step"),
     (lambda layer, name, columns: [one[:1] for one in columns] if layer == 5 else columns, "batch 0-0: \\[1, 2\\] rows by layer"),

@@ -44,7 +44,7 @@ def activations(tmp_path: Path) -> list[dict[str, Any]]:
     (0, {"expert_idx": 4}, "field ids: document 'prompt', token 0, layer 1: expert id 4, .*off by one"),
     (0, {"expert_idx": 0}, "one expert twice"), (0, {"expert_idx": 1.5}, "activations.0.: field expert_idx: 1.5"),
     (7, {"token_idx": 2}, "field token_idx: 2, but there are 2 token_ids"), (7, {"layer": 1}, "another number of choices|given twice"),
-    (3, {"gate_weight": None}, "activations.3.: field gate_weight: absent"), (3, {"gate_weight": -1}, "negative or not finite"),
+    (3, {"gate_weight": None}, "activations.3.: field gate_weight: absent"), (3, {"gate_weight": -1}, "negative, not finite"),
     (3, {"layer": "x"}, "field layer: 'x', expected a finite number"),
 ])
 def test_damage_is_named_with_its_place(activations: list[dict[str, Any]], number: int, fields: dict[str, Any], words: str, tmp_path: Path) -> None:
