@@ -83,7 +83,7 @@ def train_arm(training: Training, prepared: Path, out: Path, progress: Progress)
     model = build(arm, spec, training.spectra, of.tokenizer.get_vocab_size())
     begun, resumed = time.process_time(), (out / checkpoint.NAME).exists()
     with one_thread():
-        losses = learn(ArmLearner(model, optimizer_of(model, spec), of.windows, spec), out, fingerprint(recipe), progress)
+        losses = learn(ArmLearner(model, optimizer_of(model, spec, fused=True), of.windows, spec), out, fingerprint(recipe), progress)
         seconds = None if resumed else round(time.process_time() - begun, 2)
         with progress.stage("held-out loss", None, "tokens") as task:
             held_out = measure(model, of.tokenizer, of.held_out, spec, task)

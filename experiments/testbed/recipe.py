@@ -11,7 +11,7 @@ from experiments.specs import TestbedSpec
 from tracking.atomic import write_json
 
 RECIPE_VERSION = 1  # raised when a change of this package changes what is learnt
-ARM_VERSION = 2  # the same for arms of a comparison of routers
+ARM_VERSION = 3  # the same for arms of a comparison of routers
 
 Recipe = dict[str, Any]
 

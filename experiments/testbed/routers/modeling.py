@@ -64,6 +64,7 @@ class RoutedMixtralModel(MixtralModel):  # type: ignore[no-untyped-call]
 
     config_class = RoutedMixtralConfig
     _can_record_outputs = RECORDED
+    _can_set_experts_implementation_cached_value = True  # Mixtral's experts; transformers reads this module's source and finds no decorator
 
     def __init__(self, config: RoutedMixtralConfig) -> None:
         if config.router not in ROUTERS:
@@ -94,6 +95,7 @@ class RoutedMixtralForCausalLM(MixtralForCausalLM):  # type: ignore[no-untyped-c
 
     config_class = RoutedMixtralConfig
     _can_record_outputs = RECORDED
+    _can_set_experts_implementation_cached_value = True  # Mixtral's experts; transformers reads this module's source and finds no decorator
 
     def __init__(self, config: RoutedMixtralConfig) -> None:
         MixtralPreTrainedModel.__init__(self, config)

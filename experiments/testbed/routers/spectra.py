@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import Parameter
 from torch.nn.functional import linear
 from transformers import initialization as init
 
+from experiments.testbed.routers.recurrence import SequenceGRU
 from experiments.testbed.routers.router import Decision, Pass, Router, top_k_of
 from experiments.testbed.routers.transport import capacity, cost, gram, orthogonality_loss, quota_choice, sinkhorn
 
@@ -62,7 +62,7 @@ class SpectraRouter(Router):
         self.reads_sequence = bool(self.knobs["gru"]) or self.mixes_rows  # type: ignore[misc]
         self.causal = not self.mixes_rows  # type: ignore[misc]
         if self.knobs["gru"]:
-            self.gru = nn.GRU(self.hidden + (self.dimension if layer else 0), self.dimension, batch_first=True)
+            self.gru = SequenceGRU(self.hidden + (self.dimension if layer else 0), self.dimension)
         else:
             self.ask = Parameter(torch.empty(self.dimension, self.hidden))
         if self.knobs["expression"]:
@@ -110,7 +110,7 @@ class SpectraRouter(Router):
         if not self.training and not self.mixes_rows:
             return scores_NE, *top_k_of(torch.softmax(scores_NE, dim=-1), self.top_k)
         real = self.shared.real(hidden_BSd)
-        log_q, gram_EE = self._transport(similarity_NE[real], offered_NEr[real])
+        log_q, gram_EE = self._transport(similarity_NE[real], gram(offered_NEr, real))
         if self.training:
             self._add_losses(log_q, gram_EE)
         scores_NE = scores_NE.index_put((real.nonzero(as_tuple=True)[0],), log_q)
@@ -119,9 +119,9 @@ class SpectraRouter(Router):
             return scores_NE, *self._under_quota(probabilities, real)
         return scores_NE, *top_k_of(probabilities, self.top_k)
 
-    def _transport(self, similarity_NE: torch.Tensor, offered_NEr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _transport(self, similarity_NE: torch.Tensor, gram_EE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """log Q of the tokens that are real, and the Gram matrix."""
-        knobs, gram_EE = self.knobs, gram(offered_NEr)
+        knobs = self.knobs
         costs = cost(similarity_NE, gram_EE, repulse=knobs["repulsion"], saturate=knobs["saturation"], tau=knobs["tau"])
         log_q = sinkhorn(costs, eps=knobs["eps"], iterations=knobs["iterations"])
         self.terms.plan_NE, self.terms.gram_EE = log_q.detach().exp(), gram_EE.detach()

@@ -11,12 +11,15 @@ import torch
 from torch.nn.functional import normalize
 
 
-def gram(representations_NEr: torch.Tensor) -> torch.Tensor:
+def gram(representations_NEr: torch.Tensor, real_N: torch.Tensor | None = None) -> torch.Tensor:
     """Gram matrix [E, E] of unit-norm expert centroids: each expert's representation averaged over the tokens, then normalised.
 
-    Its diagonal is 1; an entry off it is the cosine between two experts' centroids, in [-1, 1].
+    Its diagonal is 1; an entry off it is the cosine between two experts' centroids, in [-1, 1]. real_N: which tokens count, None for all.
     """
-    centroids_Er = normalize(representations_NEr.mean(dim=0), dim=-1)
+    n, n_experts, r = representations_NEr.shape
+    counted = representations_NEr.new_ones(n) if real_N is None else real_N.to(representations_NEr.dtype)
+    mean_Er = (counted / counted.sum() @ representations_NEr.reshape(n, n_experts * r)).view(n_experts, r)
+    centroids_Er = normalize(mean_Er, dim=-1)
     return centroids_Er @ centroids_Er.T
 
 
@@ -46,13 +49,31 @@ def sinkhorn(cost_NE: torch.Tensor, *, eps: float, iterations: int) -> torch.Ten
     the last half-step; the prices of the columns are held fixed.
     """
     scaled = -cost_NE / eps
-    log_share = math.log(len(cost_NE) / cost_NE.shape[-1])
     with torch.no_grad():
-        price_E = torch.zeros_like(scaled[:1])
-        for _ in range(iterations):
-            rows = torch.logsumexp(scaled + price_E, dim=1, keepdim=True)
-            price_E = log_share - torch.logsumexp(scaled - rows, dim=0, keepdim=True)
+        price_E = _prices_by_scaling(scaled, iterations)
+        if price_E is None:
+            price_E = _prices_by_logarithms(scaled, iterations)
     return torch.log_softmax(scaled + price_E, dim=1)
+
+
+def _prices_by_logarithms(scaled_NE: torch.Tensor, iterations: int) -> torch.Tensor:
+    """Logarithms [1, E] of the columns' factors, whatever the costs."""
+    log_share = math.log(len(scaled_NE) / scaled_NE.shape[-1])
+    price_E = torch.zeros_like(scaled_NE[:1])
+    for _ in range(iterations):
+        rows = torch.logsumexp(scaled_NE + price_E, dim=1, keepdim=True)
+        price_E = log_share - torch.logsumexp(scaled_NE - rows, dim=0, keepdim=True)
+    return price_E
+
+
+def _prices_by_scaling(scaled_NE: torch.Tensor, iterations: int) -> torch.Tensor | None:
+    """The same by products with exp(scaled) in float64, a sixth of the time; None where a factor leaves float64's range."""
+    kernel_NE = (scaled_NE - scaled_NE.amax(dim=1, keepdim=True)).double().exp()
+    share, factor_E = len(scaled_NE) / scaled_NE.shape[-1], kernel_NE.new_ones(scaled_NE.shape[-1])
+    for _ in range(iterations):
+        factor_E = share / ((1 / (kernel_NE @ factor_E)) @ kernel_NE)
+    price_E = factor_E.log().to(scaled_NE.dtype)[None]
+    return price_E if bool(torch.isfinite(price_E).all()) else None
 
 
 def marginal_misfit(plan_NE: torch.Tensor) -> tuple[float, float]:

@@ -102,6 +102,15 @@ def test_padding_changes_no_real_token_and_takes_part_in_no_loss(arm: str) -> No
         assert np.array(terms, dtype=object).tolist() == [pytest.approx(one, abs=1e-4) for one in bare]
 
 
+def test_experts_are_run_in_groups_with_the_results_of_one_after_the_other() -> None:
+    made, ids = model("spectra"), token_ids()
+    assert made.config._experts_implementation == "grouped_mm"
+    with torch.no_grad():
+        grouped = made(input_ids=ids).logits
+        made.set_experts_implementation("eager")
+        assert torch.allclose(made(input_ids=ids).logits, grouped, atol=1e-4)
+
+
 def test_the_projector_is_orthogonal_at_first() -> None:
     tall = spectra_router().expression.detach()  # [80, 32]
     assert torch.allclose(tall.T @ tall, torch.eye(WIDTH), atol=1e-5)

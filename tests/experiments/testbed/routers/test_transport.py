@@ -6,6 +6,8 @@ import torch
 from scipy.optimize import linprog
 
 from experiments.testbed.routers.transport import (
+    _prices_by_logarithms,
+    _prices_by_scaling,
     capacity,
     cost,
     gram,
@@ -42,6 +44,27 @@ def test_the_log_domain_holds_where_exponentials_vanish() -> None:
     plan = sinkhorn(costs, eps=1e-3, iterations=2000).exp()
     assert torch.isfinite(plan).all()
     assert marginal_misfit(plan)[0] < 1e-4
+
+
+@pytest.mark.parametrize("eps", [0.05, 0.2, 1.0])
+def test_products_give_the_prices_of_logarithms(eps: float) -> None:
+    scaled = -(2 * uniform(50, 6) - 1) / eps
+    assert torch.allclose(_prices_by_scaling(scaled, 20), _prices_by_logarithms(scaled, 20), atol=1e-10)
+
+
+def test_products_that_leave_the_range_of_floats_give_way_to_logarithms() -> None:
+    costs = torch.zeros(6, 3, dtype=torch.float64)
+    costs[:, 2] = 50.0  # exp(-1000) is 0: nobody would ever take the third expert
+    assert _prices_by_scaling(-costs / 0.05, 20) is None
+    plan = sinkhorn(costs, eps=0.05, iterations=20).exp()
+    assert plan == pytest.approx(np.full((6, 3), 1 / 3))
+
+
+def test_padding_has_no_part_in_the_centroids() -> None:
+    given, real = uniform(9, 4, 3) - 0.5, torch.tensor([True] * 6 + [False] * 3)
+    assert torch.allclose(gram(given, real), gram(given[:6]))
+    assert torch.allclose(gram(given), gram(given, torch.ones(9, dtype=torch.bool)))
+    assert not torch.allclose(gram(given), gram(given[:6]))
 
 
 def test_a_cold_plan_costs_what_the_linear_program_does() -> None:
