@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import hypotheses
@@ -122,6 +123,10 @@ def _campaign(tables: Mapping[str, Any]) -> Iterator[Found]:
         for index, name in enumerate(campaign[key]):
             if name not in ARMS:
                 yield ("campaign", key, index), f"no arm named {name!r}", f"{did_you_mean(str(name), tuple(ARMS))} (known: {', '.join(ARMS)})"
+    if campaign["umap"] is True and find_spec("umap") is None:
+        from analysis.embedding import UMAP_REMEDY
+
+        yield ("campaign", "umap"), "the package umap-learn is not installed", UMAP_REMEDY
     if BASELINE not in campaign["arms"]:
         yield ("campaign", "arms"), f"the baseline {BASELINE} is not among them", "every arm is compared with it: name it"
 

@@ -42,12 +42,14 @@ def stages_of(experiment: Experiment) -> tuple[StageOf, ...]:
     """The stages of a run in their order: what all runs do, and what each hypothesis does beside it (experiments.claims)."""
     own = [claims.of(name) for name in experiment.hypotheses]
     before, after = [stage for claim in own for stage in claim.BEFORE], [stage for claim in own for stage in claim.AFTER]
-    needed = ("collect", *(stage.name for stage in before if stage.feeds))
+    feeding = tuple(stage.name for stage in before if stage.feeds)
+    needed = ("collect", *feeding)
     analysis = StageOf("analyse", analyse.run, ("analysis/*/evaluation.json", "analysis/*/tables/*", "routing_stats.*"), needed, opens_test=True)
     controlled = StageOf("controls", controls.run, ("controls/*/*/evaluation.json",), ("collect", "analyse"))
     described = (DESCRIBE,) if experiment.atlas.describe else ()
     shown = StageOf("report", report.run, ("report/report.html", "report/report.md"), ("judge", *(stage.name for stage in (*described, *after))))
-    return (*(IMPORTED if experiment.trace.given else FIRST), AUDIT, *before, analysis, *described, *after, controlled, JUDGE, shown)
+    judged = replace(JUDGE, after=(*JUDGE.after, *feeding))
+    return (*(IMPORTED if experiment.trace.given else FIRST), AUDIT, *before, analysis, *described, *after, controlled, judged, shown)
 
 
 DECLARED_IN = "declared_in.json"  # what `assay resume` reads again

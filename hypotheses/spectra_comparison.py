@@ -13,6 +13,7 @@ from analysis.estimate import Estimate
 from analysis.multiplicity import Family
 from hypotheses.spectra_evidence import SpectraEvidence
 from hypotheses.spectra_method import DrawsOf, Pair, checkpoint_change, mean_over_seeds, method_changes, p_of_t, values_of
+from hypotheses.spectra_runs import ROUTING_GRAM
 from hypotheses.topology_parts import Row, cells, status
 
 REFUSED = "refused: not a metric; no rule that would make one of these rows was declared beforehand"
@@ -41,6 +42,7 @@ SEED_ROWS = (
 OUR_ROWS = (
     TableRow("mi_E_D", "I(domain; expert), headline", "higher"),
     TableRow("mi_E_V_excess", "I(token type; expert) beyond documents", ""),
+    TableRow(ROUTING_GRAM, "Gram of routing directions", ""),
     TableRow("repr_output_centred", "Repr. distance, mean removed", "higher"),
     TableRow("purity_token_weighted", "Domain purity, token-weighted, in-sample", ""),
     TableRow("purity_seed", "Domain purity, in-sample: the seed's form", ""),

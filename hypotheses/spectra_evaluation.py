@@ -69,7 +69,7 @@ def _draws(counts: RunCounts, judged_only: bool) -> tuple[dict[str, Draws], list
     if judged_only:
         return {name: one for name, one in found.items() if name in JUDGED}, []
     silhouettes, references = silhouette_draws(counts)
-    found |= {**counts.purity_draws(), **counts.confidence_draws(), **silhouettes, **diversity_draws(counts)}
+    found |= {**counts.purity_draws(), **counts.confidence_draws(), **counts.direction_draws(), **silhouettes, **diversity_draws(counts)}
     rows: list[Row] = [{"arm": counts.run.arm, "seed": counts.run.seed, "layer": layer, "reference": f"silhouette {name}", "value": float(value)}
                        for name, values in references.items() for layer, value in enumerate(values)]
     return found, rows + counts.reference_rows()
@@ -131,10 +131,9 @@ def _shown(evidence: SpectraEvidence, counts: dict[Key, RunCounts]) -> tuple[dic
         one = counts[run.arm, run.seed]
         experts.append(expert_rows(one, evidence.token_strings))
         directions += direction_rows(one)
-        if run.arm in (evidence.baseline, evidence.treatment):
-            found, missing = token_rows(one, len(one.layers) - 1)
-            tokens += found
-            said += missing
+        found, missing = token_rows(one, len(one.layers) - 1)
+        tokens += found
+        said += missing
     everyone = [run for runs in evidence.arms.values() for run in runs]
     return {
         "experts": columns([row for one in experts for row in one.experts], EXPERT_COLUMNS),

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from analysis.arithmetic import Float, divide
 from analysis.counts import document_hash
 from analysis.domain_labels import IN_SAMPLE, rank_in_domain
-from analysis.gates import few_per_domain
+from analysis.gates import CONFOUNDED, few_per_domain
 from analysis.kernels import Int
 from analysis.loads import Loads, document_loads
 from analysis.metrics.geometry import (
@@ -31,10 +31,11 @@ from analysis.metrics.loss_change import held_out_loss
 from analysis.metrics.specialization import expert_affinity_avg, mi_E_D, purity_cross_fitted, purity_seed, purity_token_weighted
 from analysis.metrics.usage import collapse_rate, entropy_bits, least_load
 from analysis.paired_draws import Documents, Draws, bootstrapped, jackknifed, layers_and_mean
+from analysis.registry import find
 from hypotheses.spectra_evidence import ArmRun, SpectraSettings
 from hypotheses.topology_parts import Row
 
-SPLIT = "test"
+SPLIT, ROUTING_GRAM = "test", "routing_gram_rms"
 Function = Callable[..., Float]
 
 
@@ -142,6 +143,22 @@ class RunCounts:
         return {name: jackknifed(name, tables, _means(function), documents)
                 for name, function in (("gram_rms", gram_rms), ("repr_output", repr_output), ("repr_output_centred", repr_output_centred))}
 
+    def direction_draws(self) -> dict[str, Draws]:
+        """Root mean square cosine of the directions that the router compares tokens with: of weights alone, so that no document is drawn.
+
+        Its null is what random directions of as many dimensions give. Routers have spaces of their own, so that a change is gated. Nothing for
+        a router without directions in some layer.
+        """
+        directions = self.run.representations.routing_LEr
+        if len(directions) < len(self.layers) or not all(one.size for one in directions):
+            return {}
+        values = layers_and_mean([float(gram_rms(one)) for one in directions])
+        random = layers_and_mean([random_direction_rms(one.shape[1]) for one in directions])
+        gate = (f"{CONFOUNDED}: routers compare tokens in spaces of their own ({directions[0].shape[1]} dimensions in {self.run.arm}); read each "
+                f"arm against random directions, {random[-1]:.2f} here")
+        return {ROUTING_GRAM: Draws(find("gram_rms").unit, values, np.zeros((0, len(values))), "none", len(self.loads.domain),
+                                    self.documents.digest, null=random, gate=gate)}
+
     def confidence_draws(self) -> dict[str, Draws]:
         """Confidence of the full softmax, mean over tokens, by the jackknife; nothing where the trace has no probabilities."""
         sums, tokens, ids = self._simpson()
@@ -155,7 +172,7 @@ class RunCounts:
         return {"confidence": jackknifed("confidence", [sums, tokens], value, documents)}
 
     def reference_rows(self) -> list[Row]:
-        """Numbers without an interval, by layer: what random directions give, distances of input centroids (the seed's code) and of the router."""
+        """Numbers without an interval, by layer: what random directions give, and distances of input centroids (the seed's code)."""
         vectors = self.run.representations
         rows: list[Row] = []
         for layer in range(len(self.layers)):
@@ -163,8 +180,6 @@ class RunCounts:
             found = {"gram_rms random directions": random_direction_rms(width), "gram_rms Welch bound": welch_bound(self.n_experts, width),
                      "centroid_input": float(centroid_input(vectors.centroid_LEd[layer])),
                      "centroid_input_centred": float(centroid_input_centred(vectors.centroid_LEd[layer], vectors.centroid_count_LE[layer]))}
-            if layer < len(vectors.routing_LEr) and vectors.routing_LEr[layer].size:
-                found["gram_rms of routing directions"] = float(gram_rms(vectors.routing_LEr[layer]))
             rows += [{"arm": self.run.arm, "seed": self.run.seed, "layer": layer, "reference": name, "value": value} for name, value in found.items()]
         return rows
 

@@ -16,11 +16,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from analysis.figures.columns import Floats
-from analysis.figures.style import BLUE, GREY, INK, VERMILION, absent, canvas, drawn, letter, light_grid
+from analysis.figures.style import BLUE, GREY, INK, VERMILION, absent, canvas, drawn, letter, light_grid, two_abreast
 from analysis.figures.topology_cells import Grid, paint, scale_bar
 from analysis.figures.topology_marks import CYCLE, Marks, legend_above, note, undefined_marks, whiskers
 
 PANEL_IN = 2.9
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,21 @@ class ArmAffinity:
 
 @drawn
 def affinity_heatmap(arms: Sequence[ArmAffinity]) -> Figure:
-    """A row of panels per arm: log2 affinity, then each domain's use of the experts and each expert's mix of domains.
+    """Three panels per arm: log2 affinity, then each domain's use of the experts and each expert's mix of domains; many arms two abreast.
 
     Affinity is red for an expert that avoids a domain, blue for one that it prefers. The two normalisations are P(e|d), whose columns sum
     to 1, and P(d|e), whose rows do.
     """
-    figure = canvas(0.7 + PANEL_IN * max(len(arms), 1))
-    panels = figure.subplots(max(len(arms), 1), 3, squeeze=False)
+    rows, abreast, width = two_abreast(len(arms))
+    figure = canvas(0.7 + PANEL_IN * rows, width)
+    panels = figure.subplots(rows, 3 * abreast, squeeze=False).reshape(rows * abreast, 3)
     if not arms:
         for axes in panels.ravel():
             absent(axes, "no arm to show")
         return figure
     top = max((float(np.nanmax(arm.expert_given_domain)) for arm in arms if np.isfinite(arm.expert_given_domain).any()), default=1.0)
+    for axes in panels[len(arms):].ravel():
+        axes.set_axis_off()
     for row, arm in enumerate(arms):
         experts = [f"E{e}" for e in range(len(arm.expert_given_domain))]
         shown = (("log2 affinity (bits)", arm.log2_affinity, True, (-2.0, 2.0)), (arm.columns_words, arm.expert_given_domain, False, (0.0, top)),
@@ -63,7 +67,8 @@ def affinity_heatmap(arms: Sequence[ArmAffinity]) -> Figure:
             image = paint(axes, grid)
             if image is not None:
                 scale_bar(axes, image, grid)
-            letter(axes, "abcdefghijklmnopqrstuvwx"[(3 * row + place) % 24], arm.name if place == 0 else "")
+            if place == 0:
+                letter(axes, LETTERS[row % len(LETTERS)], arm.name)
     note(figure, "Affinity P(e|d) / P(e), domains weighing alike; its mean over domains is 1 for every expert, whatever the routing. Columns of "
                  "P(e|d) and rows of P(d|e) sum to 1. Grey: unused expert.")
     return figure
@@ -83,15 +88,19 @@ class ArmPurity:
 @drawn
 def purity_bars(arms: Sequence[ArmPurity], baseline: float | None = None) -> Figure:
     """A panel per arm: purity of every expert against what permuted domain labels give; baseline: 1/D, the seed's line."""
-    figure = canvas(0.8 + 1.7 * max(len(arms), 1))
-    panels = figure.subplots(max(len(arms), 1), 1, squeeze=False)[:, 0]
+    rows, abreast, width = two_abreast(len(arms))
+    figure = canvas(0.8 + 1.7 * rows, width)
+    panels = figure.subplots(rows, abreast, squeeze=False).ravel()
     for place, (axes, arm) in enumerate(zip(panels, arms, strict=False)):
         _purity_panel(axes, arm, baseline)
-        letter(axes, "abcdefghijklmnop"[place % 16], arm.name)
+        letter(axes, LETTERS[place % len(LETTERS)], arm.name)
+    for axes in panels[len(arms):]:
+        axes.set_axis_off()
     if not arms:
         absent(panels[0], "no arm to show")
         return figure
-    panels[-1].set_xlabel("expert")
+    for axes in panels[max(len(arms) - abreast, 0):len(arms)]:
+        axes.set_xlabel("expert")
     entries: list[Artist] = [Patch(facecolor=CYCLE[0], label="purity, in-sample"), Line2D([], [], color=VERMILION, linestyle=(0, (4, 2)),
                              label="null: domains permuted over documents, mean"), Line2D([], [], marker="_", linestyle="none", color=INK,
                              markersize=8, label="null of each expert")]

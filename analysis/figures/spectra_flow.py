@@ -24,6 +24,7 @@ TITLE = "Flow of tokens from domains to experts"
 LEAST_SHARE = 0.002  # of an arm's selections, below which a link is not drawn
 TABLE_ROWS = 40
 GAP = 0.06
+ABREAST = 3  # arms in a row of the page
 
 
 @dataclass(frozen=True)
@@ -61,20 +62,22 @@ def domain_flow_html(arms: Sequence[ArmFlow]) -> str:
 
 def _plot(arms: Sequence[ArmFlow]) -> str:
     plotly = plotly_objects()
-    width = (1 - GAP * (len(arms) - 1)) / len(arms)
+    abreast = min(len(arms), ABREAST)
+    rows = -(-len(arms) // abreast)
+    width, height = (1 - GAP * (abreast - 1)) / abreast, (1 - GAP * (rows - 1)) / rows
     traces, headings = [], []
     for place, arm in enumerate(arms):
-        left = place * (width + GAP)
-        traces.append(_trace(plotly, arm, (left, min(left + width, 1.0))))
-        headings.append({"x": left + width / 2, "y": 1.06, "text": escape(arm.name), "showarrow": False, "xref": "paper", "yref": "paper",
-                         "font": {"size": 14}})
-    layout = {"template": "none", "width": max(640, 520 * len(arms)), "height": 640, "font": {"size": 11},
+        left, top = place % abreast * (width + GAP), 1 - place // abreast * (height + GAP)
+        traces.append(_trace(plotly, arm, (left, min(left + width, 1.0)), (max(top - height, 0.0), top)))
+        headings.append({"x": left + width / 2, "y": top, "yshift": 20, "text": escape(arm.name), "showarrow": False, "xref": "paper",
+                         "yref": "paper", "font": {"size": 14}})
+    layout = {"template": "none", "width": max(640, 520 * abreast), "height": 640 * rows, "font": {"size": 11},
               "margin": {"l": 20, "r": 20, "t": 60, "b": 20}, "annotations": headings}
     page = plotly.Figure(traces, layout=layout)
     return str(page.to_html(full_html=False, include_plotlyjs=True, include_mathjax=False, div_id="domain_flow", config={"displaylogo": False}))
 
 
-def _trace(plotly: Any, arm: ArmFlow, across: tuple[float, float]) -> Any:
+def _trace(plotly: Any, arm: ArmFlow, across: tuple[float, float], up: tuple[float, float]) -> Any:
     shares = arm.shares
     links = [(d, e) for d, e in np.argwhere(shares >= LEAST_SHARE).tolist()]
     n_domains = len(arm.domains)
@@ -83,7 +86,7 @@ def _trace(plotly: Any, arm: ArmFlow, across: tuple[float, float]) -> Any:
     colours = [CYCLE[n % len(CYCLE)] if n < n_domains else expert_colour(n - n_domains) for n in nodes]
     heights = [float(shares[n].sum()) if n < n_domains else float(shares[:, n - n_domains].sum()) for n in nodes]
     return plotly.Sankey(
-        domain={"x": list(across), "y": [0, 1]}, arrangement="snap", valueformat=".2%",
+        domain={"x": list(across), "y": list(up)}, arrangement="snap", valueformat=".2%",
         node={"label": [escape(arm.domains[n]) if n < n_domains else f"E{n - n_domains}" for n in nodes], "color": colours,
               "x": [inside(0.0 if n < n_domains else 1.0) for n in nodes], "y": _middles(nodes, heights, n_domains), "pad": 5, "thickness": 12,
               "line": {"width": 0}},

@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.columns import Floats
+from analysis.figures.spectra_experts import LETTERS
 from analysis.figures.spectra_tokens import expert_colour
-from analysis.figures.style import GREY, PALE, absent, canvas, drawn, letter
+from analysis.figures.style import GREY, PALE, absent, canvas, drawn, letter, two_abreast
 from analysis.figures.topology_marks import note
 
 NAMED_UP_TO = 32
@@ -38,15 +39,15 @@ class ArmVectors:
 
 @drawn
 def representation_pca(arms: Sequence[ArmVectors]) -> Figure:
-    """Per arm the expert directions as arrows from the origin: on the first two axes, and on the first three.
+    """Per arm the expert directions as arrows from the origin: on the first two axes, and on the first three; many arms two abreast.
 
     Orthogonal experts of a space with many dimensions cannot look orthogonal in two: the number beside each name is measured in all.
     """
-    figure = canvas(0.6 + 3.1 * max(len(arms), 1))
-    n = max(len(arms), 1)
-    for row in range(n):
-        flat = figure.add_subplot(n, 2, 2 * row + 1)
-        solid: Any = figure.add_subplot(n, 2, 2 * row + 2, projection="3d")
+    rows, abreast, width = two_abreast(len(arms))
+    figure = canvas(0.6 + 3.1 * rows, width)
+    for row in range(max(len(arms), 1)):
+        flat = figure.add_subplot(rows, 2 * abreast, 2 * row + 1)
+        solid: Any = figure.add_subplot(rows, 2 * abreast, 2 * row + 2, projection="3d")
         if not arms:
             absent(flat, "no arm to show")
             solid.set_axis_off()
@@ -59,7 +60,7 @@ def representation_pca(arms: Sequence[ArmVectors]) -> Figure:
         else:
             _flat(flat, arm, known)
             _solid(solid, arm, known)
-        letter(flat, "abcdefghijklmnop"[row % 16], f"{arm.name}{_cosine(arm)}")
+        letter(flat, LETTERS[row % len(LETTERS)], f"{arm.name}{_cosine(arm)}")
     note(figure, "Mean outputs of the experts over one probe set, unit length, projected on the axes with the largest squares, not centred. Numbers "
                  "beside the names: rms cosine between two experts in all dimensions, and what random directions give.")
     return figure
@@ -68,7 +69,7 @@ def representation_pca(arms: Sequence[ArmVectors]) -> Figure:
 def _cosine(arm: ArmVectors) -> str:
     if arm.rms is None:
         return ""
-    return f"   (rms cosine {arm.rms:.2f}" + ("" if arm.random is None else f", random {arm.random:.2f}") + ")"
+    return f"\nrms cosine {arm.rms:.2f}" + ("" if arm.random is None else f", random {arm.random:.2f}")
 
 
 def _flat(axes: Axes, arm: ArmVectors, known: Any) -> None:

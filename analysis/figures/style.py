@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 Drawing = ParamSpec("Drawing")
 
 WIDTH_IN = 7.2  # text width of a two-column page; 1080 px at 150 dpi
+WIDE_IN = 11.5  # of figures with many arms; a page shrinks them to its width
 RASTERISE_ABOVE = 5_000  # points; a 50k-point vector scatter makes a PDF of megabytes
 
 # Okabe & Ito (2008): told apart under all common colour-vision deficiencies.
@@ -67,6 +68,11 @@ def drawn(draw: Callable[Drawing, Figure]) -> Callable[Drawing, Figure]:
 def canvas(height_in: float, width_in: float = WIDTH_IN) -> Figure:
     """An empty figure with constrained layout, attached to no window and to no pyplot registry."""
     return Figure(figsize=(width_in, height_in), layout=ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.05))
+
+
+def two_abreast(n: int) -> tuple[int, int, float]:
+    """Rows, blocks a row and width in inches of a figure of n wide blocks: one below the other up to two, else two abreast on a wider page."""
+    return (max(n, 1), 1, WIDTH_IN) if n <= 2 else (-(-n // 2), 2, WIDE_IN)
 
 
 def letter(axes: Axes, which: str, title: str) -> None:

@@ -48,8 +48,9 @@ def settings(context: Context) -> SpectraSettings:
     """The declared knobs, as the evaluation takes them."""
     from hypotheses.spectra_evidence import SpectraSettings
 
-    uncertainty = context.experiment.uncertainty
-    return SpectraSettings(seed=context.experiment.seed, level=uncertainty.level, n_bootstrap=uncertainty.n_bootstrap, n_null=uncertainty.n_null)
+    uncertainty, campaign = context.experiment.uncertainty, context.experiment.campaign
+    return SpectraSettings(seed=context.experiment.seed, level=uncertainty.level, n_bootstrap=uncertainty.n_bootstrap, n_null=uncertainty.n_null,
+                           umap=campaign is not None and campaign.umap)
 
 
 def plant(context: Context) -> dict[str, Any]:  # noqa: ARG001

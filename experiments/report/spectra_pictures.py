@@ -1,4 +1,4 @@
-"""Pictures of the SPECTRA report under the seed's file names, the arms of the judged pair side by side.
+"""Pictures of the SPECTRA report under the seed's file names, every arm that was trained side by side, the judged pair first.
 
 E expert, D domain, L MoE layer.
 """
@@ -22,14 +22,23 @@ from experiments.report.topology_columns import Drawn, View, estimate_of, not_dr
 
 DRAWN = ("mi_E_D", "expert_affinity_avg", "purity_cross_fitted", "silhouette", "diversity_jsd_excess", "confidence", "repr_output", "gram_rms",
          "held_out_loss")
-SHOWN_ARMS = ("hash", "random")  # shown beside the judged pair where a picture has room
 Row = dict[str, Any]
 
 
-def judged_arms(view: View, *, also: Sequence[str] = ()) -> list[str]:
-    """Names of the judged pair, then of further arms that the run has."""
-    names = [str(view.facts.get("baseline")), str(view.facts.get("treatment")), *also]
-    return [name for name in names if name in view.facts.get("seeds", {})]
+def all_arms(view: View) -> list[str]:
+    """Names of the judged pair, then of every other arm that the run has."""
+    trained = view.facts.get("seeds", {})
+    return [name for name in dict.fromkeys((str(view.facts.get("baseline")), str(view.facts.get("treatment")), *trained)) if trained.get(name)]
+
+
+def what_differs(view: View) -> str:
+    """What differs from the baseline beside the router, of the arms that are shown; every difference in full is in a table of its own."""
+    found = view.facts.get("differences", {})
+    unlike = [f"{name} ({'; '.join(one.partition(':')[0] for one in found[name])})" for name in all_arms(view) if found.get(name)]
+    pair = f"Judged: {view.facts.get('treatment')} against {view.facts.get('baseline')}; other arms stand outside the claim."
+    if not unlike:
+        return f"{pair} Beside the router no arm differs."
+    return f"{pair} These differ in more than the router: {', '.join(unlike)}."
 
 
 def layer_shown(view: View) -> int:
@@ -53,7 +62,7 @@ def tokens_picture(view: View, method: str = "t-SNE", name: str = "token_cluster
     """Router inputs of single tokens in two dimensions."""
     domains = view.domains
     clouds = []
-    for arm in judged_arms(view):
+    for arm in all_arms(view):
         rows = [row for row in _rows(view, "tokens", arm) if row["method"] == method and row["domain"] in domains]
         clouds.append(TokenCloud(arm, np.array([[row["x"], row["y"]] for row in rows]).reshape(-1, 2), np.array([row["expert"] for row in rows],
                                                                                                                 np.int64),
@@ -62,15 +71,14 @@ def tokens_picture(view: View, method: str = "t-SNE", name: str = "token_cluster
         said = "; ".join(str(one) for one in view.facts.get("pictures", ()))
         return not_drawn(f"{method} of router inputs", said or None)
     return Picture(name, token_clustering(clouds, method), f"{method} of router inputs at MoE layer {layer_shown(view)} (the last), first seed. A "
-                                                           f"picture: no "
-                                                           "verdict rests on it.", "One cloud of points per arm.")
+                   f"picture: no verdict rests on it. {what_differs(view)}", "One cloud of points per arm.")
 
 
 def affinity_picture(view: View) -> Drawn:
     """Affinity and its two normalisations."""
     layer, domains, arms = layer_shown(view), view.domains, []
     n_experts = view.n_experts[layer] if layer < len(view.n_experts) else 0
-    for arm in judged_arms(view):
+    for arm in all_arms(view):
         rows = _rows(view, "affinity", arm, layer)
         if rows:
             log2 = np.empty((n_experts, len(domains)), object)
@@ -80,14 +88,14 @@ def affinity_picture(view: View) -> Drawn:
                                     domains))
     if not arms:
         return not_drawn("The affinity of experts and domains", view.estimate("mi_E_D_change_checkpoint").reason)
-    return Picture("expert_affinity_heatmap", affinity_heatmap(arms), f"Experts against domains at MoE layer {layer}, first seed, test documents.",
-                   "Three heat maps per arm.")
+    return Picture("expert_affinity_heatmap", affinity_heatmap(arms), f"Experts against domains at MoE layer {layer}, first seed, test documents. "
+                   f"{what_differs(view)}", "Three heat maps per arm.")
 
 
 def purity_picture(view: View) -> Drawn:
     """Purity of each expert against its null."""
     layer, arms = layer_shown(view), []
-    for arm in judged_arms(view, also=SHOWN_ARMS):
+    for arm in all_arms(view):
         rows = _rows(view, "experts", arm, layer)
         if rows:
             null = np.array([np.nan if row["purity_null"] is None else row["purity_null"] for row in rows])
@@ -98,13 +106,13 @@ def purity_picture(view: View) -> Drawn:
     if not arms:
         return not_drawn("The purity of experts", None)
     return Picture("domain_purity_bar", purity_bars(arms, 1 / len(view.domains) if view.domains else None),
-                   f"Purity of the experts of MoE layer {layer}, first seed.", "Bars per expert with the null's line.")
+                   f"Purity of the experts of MoE layer {layer}, first seed. {what_differs(view)}", "Bars per expert with the null's line.")
 
 
 def flows(view: View) -> list[ArmFlow]:
     """Selections of each expert in each domain, per arm, at the layer shown."""
     layer, domains, found = layer_shown(view), view.domains, []
-    for arm in judged_arms(view, also=SHOWN_ARMS):
+    for arm in all_arms(view):
         rows = _rows(view, "affinity", arm, layer)
         if rows:
             counts = np.nan_to_num(_matrix(rows, "count", domains, view.n_experts[layer])).T.astype(np.int64)
@@ -117,14 +125,14 @@ def flow_picture(view: View) -> Drawn:
     arms = flows(view)
     if not arms:
         return not_drawn("The flow from domains to experts", None)
-    return Picture("routing_flow", domain_flow(arms), f"Where the tokens of each domain go, MoE layer {layer_shown(view)}, first seed.",
-                   "Stacked bars.")
+    return Picture("routing_flow", domain_flow(arms), f"Where the tokens of each domain go, MoE layer {layer_shown(view)}, first seed. "
+                   f"{what_differs(view)}", "Stacked bars.")
 
 
 def representation_picture(view: View) -> Drawn:
     """Directions of expert outputs as arrows from the origin."""
     layer, arms = layer_shown(view), []
-    for arm in judged_arms(view):
+    for arm in all_arms(view):
         rows = _rows(view, "directions", arm, layer)
         if rows:
             points = np.array([[np.nan if row[axis] is None else row[axis] for axis in "xyz"] for row in rows])
@@ -133,7 +141,7 @@ def representation_picture(view: View) -> Drawn:
     if not arms:
         return not_drawn("The directions of expert outputs", None)
     return Picture("expert_representation_pca", representation_pca(arms), f"Mean outputs of the experts of MoE layer {layer} over one probe set, "
-                                                                          f"first seed.",
+                   f"first seed. {what_differs(view)}",
                    "Arrows from the origin, in two and in three dimensions.")
 
 

@@ -57,7 +57,8 @@ class CampaignSpec(Frozen):
 
     arms: each with `seeds` training seeds, from the experiment's seed on; beside: shown, each with `seeds_beside`; processes: trainings at
     a time; sample_tokens: router inputs kept a layer; probe_documents, probe_tokens: test documents of each domain, and first tokens of
-    each, that every expert is asked about; sweep: over the weights of SPECTRA's losses, None for none.
+    each, that every expert is asked about; umap: draw router inputs by UMAP beside t-SNE, which needs the extra of that name; sweep: over
+    the weights of SPECTRA's losses, None for none.
     """
 
     arms: Annotated[tuple[str, ...], Field(min_length=1)] = ("switch_top2", "spectra")
@@ -68,4 +69,5 @@ class CampaignSpec(Frozen):
     sample_tokens: Positive = 4_000
     probe_documents: Positive = 12
     probe_tokens: Positive = 64
+    umap: bool = False
     sweep: ArmSweepSpec | None = None

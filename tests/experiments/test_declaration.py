@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from experiments import crosschecks
 from experiments.declaration import (
     AnalysisSpec,
     CorpusSpec,
@@ -260,3 +261,15 @@ def test_the_seeds_own_corpora_are_profiles(profile):
     assert experiment.corpus.name == "datasets"
     assert set(experiment.corpus.domains) == {source.domain for source in experiment.corpus.sources}
     assert (experiment.source.model, experiment.corpus.test_share) == ("mistralai/Mixtral-8x7B-v0.1", 0.63)  # from the profile it extends
+
+
+def test_umap_is_declared_and_refused_where_its_package_is_missing(monkeypatch):
+    monkeypatch.setattr(crosschecks, "find_spec", lambda _: object())
+    assert load("spectra", "tiny", ["campaign.umap=true"]).campaign.umap
+    assert not load("spectra").campaign.umap
+    monkeypatch.setattr(crosschecks, "find_spec", lambda _: None)
+    with pytest.raises(DeclarationError) as raised:
+        load("spectra", "tiny", ["campaign.umap=true"])
+    assert "campaign.umap: the package umap-learn is not installed" in str(raised.value)
+    assert "moe-assay[umap]" in str(raised.value)
+    load("spectra", "tiny")  # not asked for

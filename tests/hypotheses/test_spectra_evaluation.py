@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from experiments.testbed.arms import ARMS
 from hypotheses.h05_spectra import SPECTRA, evaluate
 from hypotheses.judge import judge, judge_criterion
+from hypotheses.spectra_comparison import OUR_ROWS, SEED_ROWS, is_optimised
 from hypotheses.spectra_controls import KINDS, planted
 from hypotheses.spectra_evidence import SpectraSettings
 from hypotheses.spectra_experts import readable
@@ -150,11 +152,26 @@ def test_what_is_picked_in_sample_has_no_p_and_a_gate_at_both_levels(specialists
     assert table["p_t"][cross_fitted] < 0.05
 
 
+def test_routing_directions_have_a_row_that_decides_nothing(specialists):
+    table, runs = specialists.tables["comparison"], specialists.tables["runs"]
+    row = list(table["metric"]).index("routing_gram_rms")
+    assert table["reason"][row].partition(":")[0] in {"confounded", "no spread between training seeds"}
+    nulls = {round(null, 6) for null, metric in zip(runs["null"], runs["metric"], strict=True) if metric == "routing_gram_rms"}
+    assert nulls == {round(worlds.WIDTH**-0.5, 6)}
+
+
+def test_every_mark_of_what_a_loss_optimises_names_a_row():
+    rows = {row.metric for row in (*SEED_ROWS, *OUR_ROWS)}
+    for arm in ARMS.values():
+        unnamed = {one for one in arm.optimised if not any(is_optimised(row, frozenset({one})) for row in rows)}
+        assert unnamed <= {"cv", "h_full"}  # of loads and of the softmax, beside the rows of both
+
+
 def test_every_metric_of_every_run_is_in_the_table(specialists):
     table = specialists.tables["runs"]
     expected = {"mi_E_D", "purity_seed", "purity_token_weighted", "purity_cross_fitted", "expert_affinity_avg", "silhouette", "diversity_jsd_excess",
-                "mi_E_V_excess", "confidence", "repr_output", "repr_output_centred", "gram_rms", "collapse_rate", "least_load", "usage_entropy_bits",
-                "held_out_loss"}
+                "mi_E_V_excess", "confidence", "repr_output", "repr_output_centred", "gram_rms", "routing_gram_rms", "collapse_rate", "least_load",
+                "usage_entropy_bits", "held_out_loss"}
     assert set(table["metric"]) == expected
     assert {(a, s) for a, s in zip(table["arm"], table["seed"], strict=True)} == {(a, s) for a in ("switch_top2", "spectra") for s in range(5)}
 

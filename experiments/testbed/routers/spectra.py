@@ -36,8 +36,8 @@ class SpectraRouter(Router):
 
     1. r_t, h_t = GRU_l([x_t; h_t of layer l - 1], h_{t-1}), h_0 = 0: what the token asks for, in the light of those before it and of how it
        was routed below. Handing on a layer's last state instead would let the end of a text route its beginning.
-    2. e_t = P x_t, one vector an expert, P [E r, d] orthogonal at first: what each expert has to offer the token. r >= E leaves room for E
-       orthogonal experts.
+    2. e_t = P x_t, one vector an expert, P [E r, d] with P^T P = I at first (P P^T = I, were E r below d): what each expert has to offer the
+       token. r >= E leaves room for E orthogonal experts.
     3. S_te = cos(r_t, e_te); G = Gram matrix of the unit-norm means of e_te over the batch (transport.gram).
     4. Training: Q = Sinkhorn(C / eps) of the repulsive cost C (transport.cost), rows 1, columns N/E; the k largest of a row, or, with `quota`,
        at most ceil(1.25 N k / E) tokens an expert; weights Q divided by their sum. Evaluation: softmax(S / eps) in Q's place, unless
@@ -45,7 +45,7 @@ class SpectraRouter(Router):
     5. Loss: lambda_entropy * mean_t -sum_e Q_te log Q_te + lambda_ortho * L_ortho(G); no balance loss.
 
     Options without which it is an ablation: `gru` (False: r_t = R x_t), `expression` (False: e_e learnt, the same for every token, orthogonal
-    at first), `repulsion` and `lambda_ortho` (0). Source: the public method description of SPECTRA, sections 3.2 to 3.5; what it leaves
+    at first where r >= E), `repulsion` and `lambda_ortho` (0). Source: the public method description of SPECTRA, sections 3.2 to 3.5; what it leaves
     open (dimension, iterations, weights of the terms) are options here.
     """
 

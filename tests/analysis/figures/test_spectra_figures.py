@@ -80,3 +80,18 @@ def test_flows_weigh_domains_alike():
 def test_a_table_that_does_not_fit_its_domains_is_refused():
     with pytest.raises(ValueError, match="3 domains"):
         domain_flow_html([ArmFlow("one", np.ones((2, 2), np.int64), DOMAINS)])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, pytest.param(12, marks=pytest.mark.slow)])
+def test_every_arm_has_its_panels_and_its_letter(n):
+    share = np.array([[0.5, 0.2, 0.1], [0.5, 0.8, 0.9]])
+    names = [f"arm {i}" for i in range(n)]
+    heat = affinity_heatmap([ArmAffinity(name, share, share, share, DOMAINS) for name in names])
+    bars = purity_bars([ArmPurity(name, [0.5, 0.4], None) for name in names])
+    arrows = representation_pca([ArmVectors(name, np.eye(3), [0.4, 0.3, 0.3]) for name in names])
+    for figure in (heat, bars, arrows):
+        titles = [axes.get_title(loc="left").partition("   ") for axes in figure.axes if axes.get_title(loc="left")]
+        assert [title for _, _, title in titles] == names
+        assert len({which for which, _, _ in titles}) == n
+        assert figure.get_figwidth() == (7.2 if n <= 2 else 11.5)
+    assert len([axes for axes in heat.axes if axes.images]) == 3 * n
