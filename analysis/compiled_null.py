@@ -111,6 +111,21 @@ def pair_parts(
 
 
 @numba.njit(nogil=True, cache=True)
+def pair_tables(x_LT: Any, y_LT: Any, source: Any, pairs: Any, lg: int, moved_LT: Any, tables: Any) -> None:
+    """tables [P, S X Y padded] of every pair after row t took the choice of row source[t] at the second layer; each layer is moved once."""
+    done = np.zeros(len(y_LT), np.bool_)
+    tables[:] = 0
+    for p in range(len(pairs)):
+        a, b = pairs[p, 0], pairs[p, 1]
+        if not done[b]:
+            y, moved = y_LT[b], moved_LT[b]
+            for t in range(len(source)):
+                moved[t] = y[source[t]]
+            done[b] = True
+        _count(x_LT[a], moved_LT[b], lg, tables[p])
+
+
+@numba.njit(nogil=True, cache=True)
 def left_out_parts(
     x: Any, y: Any, source: Any, x_row: Any, y_row: Any, sign: Any, bounds: Any, nx: int, ny: int, lg: int, n_strata: int,
     table: Any, values: Any, logs: Any, scale: float, parts: Any,

@@ -91,6 +91,14 @@ class MovedRows:
             out[place] = table_parts(self.table(a, b, source), self.log)
         return out
 
+    def tables(self, source: Source, pairs: Int, scratch: Scratch) -> list[Int]:
+        """Counts [S, X, Y] of every pair under a source map."""
+        if self.backend != "numba":
+            return [self.table(a, b, source) for a, b in pairs]
+        flat = np.empty((len(pairs), self.n_strata << (2 * self.lg)), np.uint32)
+        compiled("pair_tables")(self.x_LT, self.y_LT, source, pairs, self.lg, scratch.moved_LT, flat)
+        return [self._active(table, a, b) for table, (a, b) in zip(flat, pairs)]
+
     def left_out(self, source: Source, pair: tuple[int, int], updates: Updates) -> Int:
         """(J, N) of one pair [G, 2] without each group of documents."""
         a, b = pair

@@ -234,7 +234,7 @@ def ratio_estimate(source: DomainJoints, target: DomainJoints, *, level: float =
         each = [ratio_terms(tables[p], tables[n_pairs + 2 * p], tables[n_pairs + 2 * p + 1], smoothing[p][0], smoothing[p][1:])
                 for p in range(n_pairs)]
         upper, lower = (np.mean([term[place] for term in each], axis=0) for place in (0, 1))
-        return np.stack([divide(upper, lower), lower], axis=-1)
+        return np.stack(np.broadcast_arrays(divide(upper, lower), lower), axis=-1)
 
     interval = two_sample_jackknife(a, b, terms, level=level)
     if not interval.low[1] > 0:

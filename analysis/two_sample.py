@@ -52,8 +52,9 @@ def _left_out(groups: Groups, whole: Groups, value: Value, first: bool, at_once:
     parts = []
     for i in range(0, n, step):
         mine = [total - np.asarray(table[i : i + step], np.float64) for total, table in zip(totals, groups.tables)]
-        theirs = [np.broadcast_to(x, (min(step, n - i), *x.shape)) for x in others]
-        parts.append(np.asarray(value(*mine, *theirs) if first else value(*theirs, *mine), np.float64))
+        theirs = [x[None] for x in others]  # not spread over the replicates: what a metric makes of the other sample alone is made once
+        made = np.asarray(value(*mine, *theirs) if first else value(*theirs, *mine), np.float64)
+        parts.append(np.broadcast_to(made, (min(step, n - i), *made.shape[1:])))
     return np.concatenate(parts)
 
 

@@ -5,15 +5,16 @@ X, Y expert of two adjacent layers, R shift, P pair of adjacent layers.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
 
 from analysis.estimate import Estimate
 from analysis.gates import few_documents, gated
-from analysis.joint import joint_counts
 from analysis.kernels import COMPILED_FROM, Float, choose_backend, numba_loaded
 from analysis.metrics.coupling import Edges, first_choice_indicators, pathways, pathways_seed, phi_cross, phi_edges
+from analysis.moved_rows import MovedRows, Scratch, Source
 from analysis.shift import eligible, shift_sources
 from analysis.threads import each
 from hypotheses.topology_evidence import TopologyCounts
@@ -69,22 +70,22 @@ def _edges(counts: TopologyCounts) -> list[Edges]:
     n_rows, n_cells = len(first[0]), sum(x * y for x, y in sizes)
     n_draws = int(max(min(settings.n_edge_shifts, EDGE_WORK // max(n_rows * len(sizes), 1), NULL_CELLS // n_cells), FEWEST_SHIFTS))
     backend = choose_backend(n_rows * n_draws * len(sizes), 0 if numba_loaded() else COMPILED_FROM)
-    sources = shift_sources(kept, settings.seed + 1, backend, whole=True)
+    sources, pairs = shift_sources(kept, settings.seed + 1, backend, whole=True), np.array(counts.adjacent, np.int64)
+    rows = MovedRows.of(first, [layer.n_experts for layer in counts.layers], backend)
     null = [np.empty((n_draws, *size), np.float32) for size in sizes]
+    own = threading.local()
 
-    def phi(place: int, moved: dict[int, np.ndarray]) -> Float:
-        a, b = counts.adjacent[place]
-        return phi_cross(first_choice_indicators(joint_counts(first[a], moved[b], *sizes[place], backend=backend)))
+    def phi(source: Source) -> list[Float]:
+        if not hasattr(own, "scratch"):
+            own.scratch = Scratch(rows)
+        return [phi_cross(first_choice_indicators(table[0])) for table in rows.tables(source, pairs, own.scratch)]
 
     def draw(number: int) -> None:
-        source = sources(number)
-        moved = {b: first[b][source] for _, b in counts.adjacent}
-        for place in range(len(sizes)):
-            null[place][number] = phi(place, moved)
+        for place, found in enumerate(phi(sources(number))):
+            null[place][number] = found
 
     each(draw, range(n_draws), settings.threads)
-    own = dict(enumerate(first))
-    return [phi_edges(phi(place, own), draws, least_phi=settings.edge_cut) for place, draws in enumerate(null)]
+    return [phi_edges(one, draws, least_phi=settings.edge_cut) for one, draws in zip(phi(rows.identity()), null)]
 
 
 def _rows(a: int, b: int, table: Float, edges: Edges, whole: bool) -> list[Row]:

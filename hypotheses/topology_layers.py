@@ -36,9 +36,9 @@ def layer_part(counts: TopologyCounts) -> Part:
     found = _information(counts)
     null = _excess(counts, counts.adjacent, counts.settings.n_shifts, 25)
     part = Part(estimates={"mi_first_choice": found.mean_adjacent, "mi_excess": _mean_excess(counts, null)}, facts={"shift_left_out": null.left_out})
-    missing = Estimate.undefined(ONE_LAYER, unit="bits", n_units=counts.n_documents)
-    part.by_layer["mi_first_choice"] = tuple(found.by_layer.get(layer, missing) for layer in range(len(counts.layers)))
     if not counts.settings.judged_only:
+        missing = Estimate.undefined(ONE_LAYER, unit="bits", n_units=counts.n_documents)
+        part.by_layer["mi_first_choice"] = tuple(found.by_layer.get(layer, missing) for layer in range(len(counts.layers)))
         _describe(counts, part, found, null)
     return part
 
@@ -69,7 +69,8 @@ def _no_layers(counts: TopologyCounts) -> Part:
 
 
 def _information(counts: TopologyCounts) -> CrossLayerEstimates:
-    plan = PairPlan(counts.split, counts.settings.salt, counts.pairs)
+    pairs = counts.adjacent if counts.settings.judged_only else counts.pairs
+    plan = PairPlan(counts.split, counts.settings.salt, pairs)
     tables = (LayerPair(a, b, groups) for (a, b), groups in pair_groups(counts.trace, plan, threads=counts.settings.threads))
     return cross_layer_estimates(tables, level=counts.settings.level)
 
