@@ -33,10 +33,10 @@ experiment: .venv/.stamp ## run an experiment end to end and print the verdict
 	$(ASSAY) run $(EXP) --profile $(PROFILE) $(if $(MODEL),--model '$(MODEL)') $(if $(TRACE),--trace $(TRACE)) $(ARGS)
 
 test: .venv/.stamp ## the test suite without its long simulations
-	.venv/bin/python -m pytest -n 2 --dist loadfile -m 'not slow' $(ARGS)
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow' $(ARGS)
 
 test-all: .venv/.stamp ## every test
-	.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: .venv/.stamp ## our counting against the usual ways, as ratios of one run
 	.venv/bin/python -m tests.bench $(ARGS)

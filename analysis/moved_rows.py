@@ -119,7 +119,7 @@ class MovedRows:
     def _cells(self, a: int, b: int, x_row: Any, y_row: Any) -> Int:
         return np.asarray((self.x_LT[a][x_row].astype(np.int64) << self.lg) | self.y_LT[b][y_row], np.int64)
 
-    def _active(self, flat: Int, a: int, b: int) -> Int:
+    def _active(self, flat: NDArray[Any], a: int, b: int) -> Int:
         return flat.reshape(self.n_strata, 1 << self.lg, 1 << self.lg)[:, : self.n_experts[a], : self.n_experts[b]]
 
     def table(self, a: int, b: int, source: Source) -> Int:

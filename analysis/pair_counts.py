@@ -77,13 +77,12 @@ class PairCounts:
         """
         if pair in self.undersampled:
             raise KeyError(f"pair {pair}: {self.undersampled[pair]}")
-        table = self.tables[pair][:, :, : self.sizes[pair][1]].astype(np.int64)
-        stratum, documents = self.deal.stratum, self.deal.documents
+        table, stratum = self.tables[pair][:, :, : self.sizes[pair][1]], self.deal.stratum
         if domain is None:
-            return Groups((table,), len(documents), stratum)
+            return Groups((table.astype(np.int64),), len(self.deal.documents), stratum)
         if stratum is None:
             raise ValueError(f"domain {domain!r}: the groups are of all domains; count with PairPlan(by_domain=True)")
-        return Groups((table[stratum == self.deal.domains.index(domain)],), sum(d.domain == domain for d in documents))
+        return Groups((table[stratum == self.deal.domains.index(domain)].astype(np.int64),), self.deal.n_documents[domain])
 
     def total(self, pair: Pair) -> Int:
         """Table of a pair summed over groups, int64 [X, Y]."""

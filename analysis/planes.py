@@ -5,7 +5,8 @@ T token (row), L MoE layer, K slot in the top-k, D document, G jackknife group o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
@@ -148,6 +149,11 @@ class Deal:
     def domains(self) -> tuple[str, ...]:
         """Names of the strata."""
         return tuple(sorted({d.domain for d in self.documents}))
+
+    @cached_property
+    def n_documents(self) -> Mapping[str, int]:
+        """Documents of each domain."""
+        return Counter(d.domain for d in self.documents)
 
     @cached_property
     def places(self) -> Int:

@@ -13,7 +13,9 @@ from tests.experiments.sources.tiny_checkpoints import save
 from tests.experiments.test_whole_run import run_directory, run_tiny
 
 
-@pytest.mark.parametrize(("architecture", "why_not"), [("olmoe", "eligible"), ("deepseek_v3", "eligible"), ("switch", "encoder-decoder")])
+@pytest.mark.parametrize(("architecture", "why_not"), [
+    pytest.param("olmoe", "eligible", marks=pytest.mark.slow), ("deepseek_v3", "eligible"),
+    pytest.param("switch", "encoder-decoder", marks=pytest.mark.slow)])
 def test_a_model_of_any_architecture_runs_to_a_report(tmp_path: Path, architecture: str, why_not: str) -> None:
     checkpoint = save(architecture, tmp_path / "model")
     tiny_corpus.write(tmp_path / "corpus.jsonl", per_domain=25)

@@ -104,6 +104,7 @@ def test_publishing_later_makes_up_for_the_server_that_was_away(whole) -> None:
     assert ", 0 new metric points" in assay("publish", name, cwd=cwd, MLFLOW_TRACKING_URI=uri).stdout
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_ends_with_the_same_findings(whole, tmp_path: Path) -> None:
     findings = (run_directory(whole[0]) / "findings.json").read_bytes()
     (tmp_path / "corpus.jsonl").write_bytes((whole[0] / "corpus.jsonl").read_bytes())
