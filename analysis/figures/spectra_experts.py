@@ -63,7 +63,7 @@ def affinity_heatmap(arms: Sequence[ArmAffinity]) -> Figure:
         for place, (quantity, values, signed, limits) in enumerate(shown):
             axes = panels[row, place]
             grid = Grid(Marks.of(values), experts, list(arm.domains), "expert" if place == 0 else "", "", quantity, signed=signed, limits=limits,
-                        square=False, intervals=False, digits=1 if signed else 2)
+                        square=False, intervals=False, numbers=abreast == 1, digits=1 if signed else 2)
             image = paint(axes, grid)
             if image is not None:
                 scale_bar(axes, image, grid)

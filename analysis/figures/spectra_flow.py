@@ -24,7 +24,7 @@ TITLE = "Flow of tokens from domains to experts"
 LEAST_SHARE = 0.002  # of an arm's selections, below which a link is not drawn
 TABLE_ROWS = 40
 GAP = 0.06
-ABREAST = 3  # arms in a row of the page
+ABREAST = 2  # arms in a row of the page
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Grid:
 
     signed: colours diverge about 0. dots: cells to mark, in the words of dot_label. limits: ends of the colour scale; else the values'.
     power: exponent of the colour scale, below 1 to spread out small values. intervals: write them into cells where there is room.
-    absent: what a cell without a value is, where not undefined.
+    numbers: write values into cells where there is room. absent: what a cell without a value is, where not undefined.
     """
 
     marks: Marks
@@ -54,6 +54,7 @@ class Grid:
     power: float = 1.0
     square: bool = True
     intervals: bool = True
+    numbers: bool = True
     digits: int = 2
     absent: str = ""
 
@@ -148,7 +149,7 @@ def _dots(axes: Axes, grid: Grid) -> None:
 
 def _numbers(axes: Axes, grid: Grid, colours: Colormap, norm: Normalize) -> None:
     marks = grid.marks
-    if max(marks.value.shape) > TEXT_UP_TO:
+    if not grid.numbers or max(marks.value.shape) > TEXT_UP_TO:
         return
     with_interval = grid.intervals and max(marks.value.shape) <= INTERVAL_UP_TO
     for (row, column), value in np.ndenumerate(marks.value):

@@ -7,6 +7,7 @@ from experiments.report.blocks import Block, Cell, Column, Paragraph, Section, T
 from experiments.report.topology_claims import Claim, judged_of, outcome_of, overview_table
 from experiments.report.topology_columns import View
 from hypotheses.claim import Outcome
+from hypotheses.judge import FLAWED
 
 CLAIMS = (
     Claim("orthogonality", 1, "Orthogonality is obtained", "representation distance 0.7 to 0.9 for SPECTRA against 0.3 to 0.4, Gram entries near 0"),
@@ -76,6 +77,8 @@ def overview(view: View) -> Section:
 def caveats(view: View) -> Section:
     """What a reader of any number here has to know: seeds, confounding, what a domain is, what could not be measured."""
     blocks: list[Block] = [Paragraph(f"{one[0].upper()}{one[1:]}.", "warning") for one in map(str, view.facts.get("caveats", ())) if one]
+    flaws = dict.fromkeys(one.reason for one in view.content.finding.criteria if one.reason.startswith(FLAWED))
+    blocks += [Paragraph(f"No criterion is decided, whatever its interval: {reason}.", "warning") for reason in flaws]
     for one in view.content.finding.criteria:
         if one.estimate.value is None:
             blocks.append(Paragraph(f"{one.criterion.name} is undefined: {one.estimate.reason}.", "note"))

@@ -13,6 +13,7 @@ from experiments.report.topology_claims import judged_of
 from experiments.report.topology_columns import View
 from experiments.report.verdict import bound_words
 from hypotheses.claim import Outcome
+from hypotheses.judge import FLAWED, GATED
 
 OPENING: dict[tuple[Outcome, Outcome], str] = {
     ("supported", "supported"): "SPECTRA makes expert outputs more orthogonal, and experts specialise more by domain.",
@@ -37,6 +38,13 @@ def _changes(what: str, one: Estimate, unit: str) -> str:
     return f"{what} changes by {_said(one, unit)}"
 
 
+def withheld(view: View) -> str:
+    """In a sentence, why criteria stay without an outcome whatever their intervals; empty where none does."""
+    reasons = dict.fromkeys(one.reason.partition(" (")[0].partition(";")[0] for one in view.content.finding.criteria
+                            if one.reason.startswith((FLAWED, GATED)))
+    return f"Verdicts are withheld ({'; '.join(reasons)}). " if reasons else ""
+
+
 def paper_paragraph(view: View) -> str:
     """The seed's key message (H) as these verdicts allow it; no percentage, and nothing that was not judged."""
     if view.content.finding.verdict is None:
@@ -49,7 +57,8 @@ def paper_paragraph(view: View) -> str:
         ("the rms cosine between expert outputs", "gram_rms_change", "cosine"),
         ("the information between expert and domain", "mi_E_D_change", "bits"),
         ("the held-out loss", "held_out_loss_change", "nats per token"))]
-    return (f"{opening} Against switch top-2 routing, {terms}: {changes[0]}; {changes[1]}; {changes[2]}. {holds(view, 'collapse')} "
+    why = withheld(view)
+    return (f"{opening} {why}Against switch top-2 routing, {terms}: {changes[0]}; {changes[1]}; {changes[2]}. {holds(view, 'collapse')} "
             f"{holds(view, 'loss')} Means over MoE layers; intervals over training seeds. Domains are sources of text, so that style and topic are "
             "one here.")
 

@@ -49,15 +49,16 @@ def comparison_table(view: View) -> Table:
     arms = _arms(view)
     rows: list[list[Cell]] = []
     for row in view.rows("comparison"):
-        p = ["" if row[name] is None else p_value(row[name]) for name in ("p_t", "p_holm")]
+        p = ["" if row[name] is None else p_value(row[name]).removeprefix("p = ") for name in ("p_t", "p_holm")]
         rows.append([f"{row['label']} ({row['unit']})", of_seeds(row, "baseline").value, of_seeds(row, "treatment").value, change(row), *p,
                      _checkpoint(row), row["reason"] or ""])
     rows.insert(min(8, len(rows)), ["Overall Specialization", None, None, None, "", "", None, REFUSED])
     n = view.facts.get("n_pairs", 0)
     note = (f"Means over {n} training seeds and over layers. Change: mean paired difference of the seeds, 95 % t interval, never a percentage. p: "
             "paired t over seeds; Holm: over the eight rows of the seed's table. These checkpoints: the first seed's pair, paired over documents; it "
-            "says nothing of the methods. Silhouette: less that of permuted labels; diversity: less that of tokens shuffled in their documents; "
-            "affinity and purity: cross-fitted.")
+            "says nothing of the methods. Silhouette: less that of permuted labels; diversity: the Jensen-Shannon divergence of token types in "
+            "the place of NMI, for which experts have no joint law, less that of tokens shuffled in their documents; Gram orthogonality: rms cosine, "
+            "lower is more orthogonal; affinity and purity: cross-fitted.")
     return Table(COMPARISON, "Expert specialization metrics, switch top-2 against SPECTRA",
                  [Column("metric"), Column(arms[0], "number"), Column(arms[1], "number"), number_column("change [95% interval]"), Column("p"),
                   Column("p (Holm)"), number_column("these checkpoints: change"), reason_column()], rows, in_full(rows, note))

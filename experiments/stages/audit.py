@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.trace import CountsTrace
@@ -12,7 +12,6 @@ from experiments.stages.context import Context
 from tracking.atomic import write_json
 
 AUDIT = "audit.json"
-NAMED = 4  # findings that a reason names; more are counted
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -35,13 +34,16 @@ def flawed(context: Context, name: str) -> dict[str, tuple[str, str]]:
     spoiling = [one for one in found if not one["accepted"] and set(one["invalidates"]) & set(rests_on)]
     if not spoiling:
         return {}
-    why = "; ".join(_words(one) for one in spoiling[:NAMED])
-    if len(spoiling) > NAMED:
-        why += f"; {len(spoiling) - NAMED} further findings"
+    alike: dict[str, list[Mapping[str, Any]]] = {}
+    for one in spoiling:
+        alike.setdefault(one["code"], []).append(one)
+    why = "; ".join(_words(same) for same in alike.values())
     remedy = "; ".join(dict.fromkeys(f"{one['remedy']} (or, where it is known to do no harm: --accept {one['code']})" for one in spoiling))
     return {criterion.metric: (why, remedy) for criterion in hypotheses.find(name).criteria}
 
 
-def _words(one: Mapping[str, Any]) -> str:
-    where = f" in {one['trace']}" if one.get("trace") else ""
-    return f"{one['code']}{where} ({one['count']:,} of {one['of']:,} {one['unit']}): {one['words']}"
+def _words(same: Sequence[Mapping[str, Any]]) -> str:
+    """The first finding of a code in full, and in how many traces it is."""
+    one, traces = same[0], list(dict.fromkeys(each["trace"] for each in same if each.get("trace")))
+    more = "" if not traces else f" (in {traces[0]})" if len(traces) == 1 else f" (in {len(traces)} traces, such as {traces[0]})"
+    return f"{one['code']} ({one['count']:,} of {one['of']:,} {one['unit']}): {one['words']}{more}"

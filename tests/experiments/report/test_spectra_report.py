@@ -13,7 +13,7 @@ from experiments.report import figure_files, write
 from experiments.report.blocks import Paragraph, Picture, Table
 from experiments.report.content import ReportContent, TraceFacts
 from experiments.report.sections import assemble
-from experiments.report.spectra_claims import HOLDS, NOTHING_TO_VANISH, which_holds
+from experiments.report.spectra_claims import HOLDS, NOTHING_TO_VANISH, caveats, which_holds
 from experiments.report.spectra_folder import FOLDER
 from experiments.report.spectra_integrity import arms_integrity
 from experiments.report.spectra_panels import panels
@@ -82,6 +82,21 @@ def test_what_could_not_vanish_is_not_said_to_have_vanished(whole):
     (table,) = [block for block in blocks_of(whole) if isinstance(block, Table) and block.name == "collapse"]
     assert [row[0] for row in table.rows] == ["switch_top2"] * 5 + ["spectra"] * 5 + ["hash"]
     assert all(row[2] == 0 and row[4] > 0.1 for row in table.rows)
+
+
+def test_a_flaw_is_said_before_anything_and_in_the_paragraph(whole):
+    flawed = {one.metric: ("warm_up (3 of 90 rows): three (in 2 traces, such as spectra, seed 0)", "drop them") for one in SPECTRA.criteria}
+    view = View(replace(whole, finding=judge(SPECTRA, whole.evaluation, flawed=flawed)))
+    assert [block.text for block in caveats(view).blocks if "warm_up" in block.text][0].startswith("No criterion is decided, whatever its interval")
+    assert "Verdicts are withheld (the trace is flawed: warm_up)." in paper_paragraph(view)
+    assert "withheld" not in paper_paragraph(View(whole))
+
+
+def test_an_unmatched_pair_is_not_said_to_be_matched(whole):
+    facts = {**whole.evaluation.facts, "confounded": "confounded: parameters 1 against 2"}
+    said = paper_paragraph(View(replace(whole, evaluation=replace(whole.evaluation, facts=facts))))
+    assert "with which it was not matched" in said
+    assert "equal parameters" not in said
 
 
 def test_findings_in_the_arms_are_shown_and_those_of_the_judged_pair_are_loud(whole):
