@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.testbed.campaign_spec import ArmSweepSpec
+from experiments.testbed.campaign_spec import LEAST_TRIALS, ArmSweepSpec
 from tracking.studies import Importances, Knob, Params, Pruned, StudyDesign, TrialTable, open_study
 
 OBJECTIVES = ("mi_E_D", "minus_loss")
@@ -85,7 +85,8 @@ def sweep(spec: ArmSweepSpec, directory: Path, seed: int, train: Train) -> ArmSw
     trials += [{**dict(knobs), "mi_E_D": one.seen["mi_E_D"], "loss": one.seen["loss"], "state": "pruned", "on_front": False, "reason": one.reason}
                for knobs, one in stopped]
     chosen = choose(trials, spec.margin_nats)
-    few = f"{len(table.number)} of {spec.n_trials} trials are complete" if len(table.number) < spec.n_trials else None
+    wanted = max(spec.n_trials, LEAST_TRIALS)
+    few = f"{len(table.number)} of {wanted} trials are complete: a sketch of the front" if len(table.number) < wanted else None
     return ArmSweep(tuple(knob.name for knob in design.knobs), tuple(trials), chosen, importances, len(table.number), len(stopped),
                     few or (None if chosen else "no trial is complete"))
 

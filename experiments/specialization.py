@@ -9,58 +9,33 @@ One checkpoint is one checkpoint: intervals are over its documents and say nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.comparison import MAX_SIGN_FLIPS, method_estimate, seed_comparison
-from analysis.domain_labels import DomainDocuments, basic_estimates, bootstrap_tables
 from analysis.estimate import Estimate
-from analysis.resampling import basic_interval, generator, refuse_tokens
+from experiments.specialization_comparison import bootstrap_metric, compare_models
+from experiments.specialization_metrics import (
+    Features,
+    compute_affinity_matrix,
+    compute_all_metrics,
+    compute_domain_information,
+    compute_domain_purity,
+    compute_expert_diversity,
+    compute_gram_orthogonality,
+    compute_representation_similarity,
+    compute_routing_confidence,
+    compute_silhouette_score,
+)
+from experiments.specialization_tokens import SEED_WORDS, compute_domain_expert_flows, extract_expert_keywords, get_representative_samples
 from hypotheses.spectra_evidence import SpectraSettings
 from hypotheses.spectra_experts import keywords_of, readable
-from hypotheses.spectra_runs import RunCounts
 
 if TYPE_CHECKING:
     from experiments.sources.huggingface import HuggingFaceSource
-    from hypotheses.spectra_evidence import ArmRun
-
-SEED_WORDS, SEED_BOOTSTRAP = 20, 1_000
-NOT_REPLICATES = ("a t test of bootstrap replicates has p near 0 whatever the models, for p falls with the number of replicates; give one value per "
-                  "training seed (units=\"seeds\"), or compare two checkpoints by documents with analysis.paired_draws")
-
-
-@dataclass(frozen=True)
-class Features:
-    """What was extracted from one model: its run (routing of every document in memory, router inputs of a sample, expert vectors) and words.
-
-    layer: the layer that pictures and matrices show, the last one. missing: what this model did not give, and why.
-    """
-
-    run: ArmRun
-    token_strings: Sequence[str]
-    settings: SpectraSettings = SpectraSettings()
-    missing: Mapping[str, str] = field(default_factory=dict)
-
-    @cached_property
-    def counts(self) -> RunCounts:
-        """Its documents, counted once."""
-        return RunCounts(self.run, self.settings)
-
-    @property
-    def layer(self) -> int:
-        """The layer shown."""
-        return len(self.run.trace.meta.layers) - 1
-
-    def documents(self, layer: int | None = None) -> DomainDocuments:
-        """Selections of each document at one layer, with its domain."""
-        loads = self.counts.loads
-        return DomainDocuments((loads.selected[self.layer if layer is None else layer],), loads.domain, len(loads.domains))
 
 
 class ExpertSpecializationAnalyzer:
@@ -93,38 +68,32 @@ class ExpertSpecializationAnalyzer:
         return extract(self.source, dataloader, max_samples, self.settings)
 
     def compute_affinity_matrix(self, features: Features, layer: int | None = None) -> NDArray[np.float64]:
-        """Affinity P(e|d) / P(e), domains weighing alike [E, D]; NaN for an unused expert. Columns by the name of the domain."""
-        from analysis.metrics.specialization import affinity
-
-        return np.asarray(affinity(features.documents(layer).table()), np.float64)
+        """See compute_affinity_matrix."""
+        return compute_affinity_matrix(features, layer=layer)
 
     def compute_domain_purity(self, features: Features) -> dict[str, Estimate]:
-        """Purity in three forms, mean over layers: cross-fitted (to read), token-weighted and the seed's in-sample ones, gated."""
-        return {name: one[-1] for name, one in self._estimates(features.counts.purity_draws()).items() if name.startswith("purity")}
+        """See compute_domain_purity."""
+        return compute_domain_purity(features)
 
     def compute_silhouette_score(self, features: Features) -> Estimate:
-        """Mean silhouette less that of permuted labels, mean over layers; its null is what random linear routers reach above permuted labels."""
-        from hypotheses.spectra_tokens import silhouette_draws
-
-        return self._one(silhouette_draws(features.counts)[0], "silhouette", "no router input was kept")
+        """See compute_silhouette_score."""
+        return compute_silhouette_score(features)
 
     def compute_expert_diversity(self, features: Features) -> Estimate:
-        """Divergence of the experts' token types beyond documents, mean over layers; the seed's NMI never sees a token."""
-        from hypotheses.spectra_tokens import diversity_draws
-
-        return self._one(diversity_draws(features.counts), "diversity_jsd_excess", "no token type occurs 20 times")
+        """See compute_expert_diversity."""
+        return compute_expert_diversity(features)
 
     def compute_routing_confidence(self, features: Features) -> Estimate:
-        """Confidence of the full softmax, mean over tokens and layers."""
-        return self._one(features.counts.confidence_draws(), "confidence", "no probabilities were recorded")
+        """See compute_routing_confidence."""
+        return compute_routing_confidence(features)
 
     def compute_representation_similarity(self, features: Features) -> Estimate:
-        """Mean distance of the experts' mean outputs on one probe set, 1 - cosine, mean over layers."""
-        return self._outputs(features, "repr_output")
+        """See compute_representation_similarity."""
+        return compute_representation_similarity(features)
 
     def compute_gram_orthogonality(self, features: Features) -> Estimate:
-        """Root mean square cosine between the experts' mean outputs, mean over layers; 1 / sqrt(d) is what random directions give."""
-        return self._outputs(features, "gram_rms")
+        """See compute_gram_orthogonality."""
+        return compute_gram_orthogonality(features)
 
     def visualize_token_clustering(self, features: Features, save_path: str | Path) -> Path:
         """t-SNE of at most 3,000 router inputs of the last layer, saved as PDF and PNG."""
@@ -151,72 +120,10 @@ class ExpertSpecializationAnalyzer:
 
     def compute_all_metrics(self, features: Features, model_name: str = "") -> dict[str, Any]:
         """See compute_all_metrics."""
-        return compute_all_metrics(features, model_name or str(getattr(self.model.config, "name_or_path", "")) or type(self.model).__name__, self)
-
-    def _outputs(self, features: Features, name: str) -> Estimate:
-        if "outputs" in features.missing:
-            return Estimate.undefined(features.missing["outputs"])
-        return self._one(features.counts.output_draws(), name, "no probe document")
-
-    def _one(self, draws: Mapping[str, Any], name: str, why: str) -> Estimate:
-        found: Estimate = draws[name].estimates()[-1] if name in draws else Estimate.undefined(why)
-        return found
-
-    def _estimates(self, draws: Mapping[str, Any]) -> dict[str, list[Estimate]]:
-        return {name: one.estimates() for name, one in draws.items()}
+        return compute_all_metrics(features, model_name or str(getattr(self.model.config, "name_or_path", "")) or type(self.model).__name__)
 
 
-def compute_all_metrics(features: Features, model_name: str, analyzer: ExpertSpecializationAnalyzer) -> dict[str, Any]:
-    """Every metric of seed 004, D.3, for one checkpoint: estimates over its documents, mean over layers; the affinity matrix of the last layer."""
-    counts = features.counts
-    return {"model": model_name, "affinity_matrix": analyzer.compute_affinity_matrix(features), "domains": list(counts.domains),
-            "mi_E_D": counts.domain_draws()["mi_E_D"].estimates()[-1], "domain_purity": analyzer.compute_domain_purity(features),
-            "silhouette_score": analyzer.compute_silhouette_score(features), "expert_diversity": analyzer.compute_expert_diversity(features),
-            "routing_confidence": analyzer.compute_routing_confidence(features),
-            "repr_similarity": analyzer.compute_representation_similarity(features),
-            "gram_orthogonality": analyzer.compute_gram_orthogonality(features),
-            "collapse_rate": counts.usage_draws()["collapse_rate"].estimates()[-1],
-            "held_out_loss": counts.loss_draws()["held_out_loss"].estimates()[-1],
-            "missing": dict(features.missing)}
-
-
-def bootstrap_metric(metric_fn: str | Callable[[NDArray[np.float64]], float], features: Features, n_bootstrap: int = SEED_BOOTSTRAP, *,
-                     unit: str = "document", layer: int | None = None, level: float = 0.95) -> Estimate:
-    """Plug-in value with the basic interval of a bootstrap of whole documents inside domains.
-
-    metric_fn: id of a metric of counts_DE, or a function of the selections [D, E] of one layer (the last, if None). Never the mean of the
-    replicates, which doubles the bias. unit="token", and features that are no Features but single tokens, are refused (ValueError): tokens
-    of one document share its topic, and such intervals cover 25 % instead of 95 %.
-    """
-    refuse_tokens(unit if isinstance(features, Features) else "token")
-    documents = features.documents(layer)
-    rng = generator(features.settings.seed, "bootstrap_metric")
-    if isinstance(metric_fn, str):
-        found: Estimate = basic_estimates(metric_fn, documents, rng, level=level, n_replicates=n_bootstrap).item()
-        return found
-    value = float(metric_fn(documents.table().astype(np.float64)))
-    drawn = np.array([float(metric_fn(table)) for tables in bootstrap_tables(documents, "counts_DE", n_bootstrap, rng) for table in tables])
-    low, high = basic_interval(np.asarray(value), drawn[~np.isnan(drawn)], level)
-    return Estimate(value, float(low), float(high), "", "document", len(documents.domain), "basic document bootstrap", level, plug_in=value)
-
-
-def compare_models(metric_switch: ArrayLike, metric_spectra: ArrayLike, *, units: str = "seeds") -> dict[str, Any]:
-    """Two methods by one value per training seed, paired: difference with its t interval, t, p of the t test and of sign flips.
-
-    Three seeds give an interval, five a verdict (`significant` is None below). units other than "seeds", and more values than trainings can be
-    (20), are refused (ValueError): bootstrap replicates, documents and tokens are no trainings.
-    """
-    a, b = np.asarray(metric_switch, np.float64).ravel(), np.asarray(metric_spectra, np.float64).ravel()
-    if units != "seeds" or max(len(a), len(b)) > MAX_SIGN_FLIPS:
-        what = f"units={units!r}" if units != "seeds" else f"{max(len(a), len(b))} values are no training seeds"
-        raise ValueError(f"{what}: {NOT_REPLICATES}")
-    if len(a) != len(b):
-        raise ValueError(f"{len(a)} and {len(b)} training seeds: give the same seeds of both, paired by their data order")
-    found = method_estimate(b - a, unit="")
-    test = seed_comparison(b - a) if found.value is not None else None
-    significant = None if test is None or found.gate or found.low is None or found.high is None else not found.low <= 0 <= found.high
-    return {"difference": found, "t_statistic": None if test is None else test.t, "p_value": None if test is None else test.p_t,
-            "p_sign_flip": found.p, "significant": significant, "reason": found.reason or found.gate}
-
-
-__all__ = ["ExpertSpecializationAnalyzer", "Features", "bootstrap_metric", "compare_models", "compute_all_metrics"]
+__all__ = ["ExpertSpecializationAnalyzer", "Features", "bootstrap_metric", "compare_models", "compute_affinity_matrix", "compute_all_metrics",
+           "compute_domain_expert_flows", "compute_domain_information", "compute_domain_purity", "compute_expert_diversity",
+           "compute_gram_orthogonality", "compute_representation_similarity", "compute_routing_confidence", "compute_silhouette_score",
+           "extract_expert_keywords", "get_representative_samples"]

@@ -1,96 +1,74 @@
-"""Features of a model in memory: its routing of every document, router inputs of a sample, expert outputs on probes, losses; streamed."""
+"""Features of a model in memory: its routing of every document, router inputs of a sample, expert outputs on probes, losses; streamed to disk."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.comparison import Conditions
-from analysis.trace import DocumentRow, TraceBatch, TraceMeta
+from analysis.trace import DocumentRow
 from experiments.progress import Silent
 from experiments.sources import TokenDocument
+from experiments.specialization_metrics import Features
 from hypotheses.spectra_evidence import ArmRun, Representations, RouterInputs, SpectraSettings, Training
 
 if TYPE_CHECKING:
     from experiments.sources.huggingface import HuggingFaceSource
-    from experiments.specialization import Features
+    from tracking.traces import StoredTrace
 
 SPLIT = "test"
-PLANES, LISTS = ("entropy_nats", "simpson", "top1_prob"), ("ids", "weights", "dropped")
 PROBES, PROBE_TOKENS = 12, 64  # documents of each domain, and first tokens of each, that every expert is asked about
 
 
-@dataclass
-class MemoryStore:
-    """Finished shards of a collection, held in memory."""
+def routed(source: HuggingFaceSource, documents: Sequence[TokenDocument], directory: Path) -> StoredTrace:
+    """The documents' routing as a trace in a new directory, written shard by shard."""
+    from tracking.traces import StoredTrace, TraceWriter
 
-    shards: dict[int, TraceBatch] = field(default_factory=dict)
-
-    @property
-    def finished(self) -> frozenset[int]:
-        """Numbers of shards that are whole already."""
-        return frozenset(self.shards)
-
-    def write_shard(self, number: int, batch: TraceBatch, documents: Sequence[int]) -> None:  # noqa: ARG002
-        """Keep one shard."""
-        self.shards[number] = batch
-
-    def record_event(self, event: Mapping[str, Any]) -> None:
-        """A remark that nobody asked for."""
-
-
-@dataclass(frozen=True)
-class MemoryTrace:
-    """Routing of the documents of one split held in memory, whole documents a batch."""
-
-    meta: TraceMeta
-    documents: Sequence[DocumentRow]
-    shards: Sequence[TraceBatch]
-
-    def batches(self, *, split: str | None = None, layers: Sequence[int] | None = None) -> Iterator[TraceBatch]:
-        """Every row, with the chosen layers; none where no document is of the split, for all are of one."""
-        if split is not None and all(row.split != split for row in self.documents):
-            return
-        for one in self.shards:
-            if layers is None:
-                yield one
-                continue
-            chosen = list(layers)
-            picked: dict[str, Any] = {name: None if (plane := getattr(one, name)) is None else plane[chosen] for name in PLANES}
-            picked |= {name: None if (parts := getattr(one, name)) is None else tuple(parts[i] for i in chosen) for name in LISTS}
-            yield replace(one, **picked)
+    rows = [DocumentRow(one.document, one.id, one.domain, one.split) for one in documents]
+    writer = TraceWriter.create_or_resume(directory, source.meta, rows)
+    source.collect(documents, writer, Silent())
+    writer.finish()
+    return StoredTrace.open(directory)
 
 
 def extract(source: HuggingFaceSource, batches: Iterable[Mapping[str, Any]], max_samples: int, settings: SpectraSettings) -> Features:
     """See ExpertSpecializationAnalyzer.extract_features."""
-    from experiments.specialization import Features as Found
-    from experiments.testbed.arm_features import Features, asked_of
-
     documents = list(_documents(source, batches))
     if not documents:
         raise ValueError("dataloader: no document with a token; give batches with texts or input_ids")
-    asked = asked_of(source, documents, tokens=max_samples, probes=PROBES, probe_tokens=PROBE_TOKENS)
-    store = MemoryStore()
-    source.collect(documents, store, Silent())
-    features = Features(source, asked)
+    scratch = TemporaryDirectory(prefix="assay-features-")
+    run, missing = run_of(source, documents, Path(scratch.name), tokens=max_samples, probes=PROBES)
+    return Features(run, source.token_strings(), settings, missing, scratch)
+
+
+def run_of(source: HuggingFaceSource, documents: Sequence[TokenDocument], directory: Path, *, tokens: int, probes: int,
+           ) -> tuple[ArmRun, dict[str, str]]:
+    """Documents of the split "test" through the model, with routing and router inputs on disk in `directory`; and what there is none of, and why.
+
+    tokens: router inputs kept a layer; probes: documents of each domain that every expert is asked about.
+    """
+    from experiments.testbed.arm_features import PLACE, asked_of
+    from experiments.testbed.arm_features import Features as Read
+
+    asked = asked_of(source, documents, tokens=tokens, probes=probes, probe_tokens=PROBE_TOKENS)
+    trace = routed(source, documents, directory / "trace")
+    features = Read(source, asked, directory)
     with Silent().stage("features") as task:
         features.read(task)
     representations, missing = _outputs(source, asked.probes, features)
-    rows = tuple(DocumentRow(one.document, one.id, one.domain, one.split) for one in documents)
-    trace = MemoryTrace(source.meta, rows, [store.shards[number] for number in sorted(store.shards)])
-    document, position = np.divmod(asked.keys_T, 2**32)
-    numbers = [row.document for row in rows]
-    inputs = RouterInputs(document.astype(np.int32), position.astype(np.int32), list(features.vectors_LTd), features.first_LT)
+    document, position = np.divmod(asked.keys_T, PLACE)
+    numbers = [row.document for row in trace.documents]
+    inputs = RouterInputs(document.astype(np.int32), position.astype(np.int32), features.vectors_LTd, features.first_LT)
     first = source.meta.layers[0]
-    run = ArmRun(
+    return ArmRun(
         arm=source.meta.model, seed=0, trace=trace, loss_nats_D=features.loss_D[numbers], tokens_D=features.tokens_D[numbers], inputs=inputs,
         representations=representations, data_order="", training=Training(0, None, {}, {}, {}),
-        conditions=Conditions(int(source.opened.model.num_parameters()), first.top_k, first.n_experts, None, asked.digest))
-    return Found(run, source.token_strings(), settings, missing)
+        conditions=Conditions(int(source.opened.model.num_parameters()), first.top_k, first.n_experts, None, asked.digest)), missing
 
 
 def _outputs(source: HuggingFaceSource, probes: Sequence[TokenDocument], features: Any) -> tuple[Representations, dict[str, str]]:
@@ -101,6 +79,8 @@ def _outputs(source: HuggingFaceSource, probes: Sequence[TokenDocument], feature
     n_layers, n_experts, width = features.centroid_LEd.shape
     norms: NDArray[np.float64] = np.full((n_layers, n_experts), np.nan)
     try:
+        if not probes:
+            raise ValueError("no probe document was asked for")
         sums, tokens, directions = probe(source, probes)
         norms = expert_norms(source)
     except (AttributeError, TypeError, RuntimeError, IndexError, ValueError) as error:
@@ -113,8 +93,12 @@ def _outputs(source: HuggingFaceSource, probes: Sequence[TokenDocument], feature
 
 
 def _documents(source: HuggingFaceSource, batches: Iterable[Mapping[str, Any]]) -> Iterator[TokenDocument]:
-    """Documents of the batches, numbered from 0; rows of one document id are one document, in their order."""
+    """Documents of the batches, numbered from 0; rows of one document id are one document, in their order.
+
+    No more of a document is kept than the model is run on, and equal token ids are one object: eight bytes a token.
+    """
     waiting: dict[str, tuple[str, list[int]]] = {}
+    limit, shared = source.opened.limit, list(range(source.meta.vocabulary_size))
     for number, batch in enumerate(batches):
         tokens = _tokens(source, batch, number)
         domains = _domains(batch, len(tokens), number)
@@ -123,9 +107,14 @@ def _documents(source: HuggingFaceSource, batches: Iterable[Mapping[str, Any]]) 
             had = waiting.setdefault(name, (domain, []))
             if had[0] != domain:
                 raise ValueError(f"batch {number}: document {name!r} is in domain {domain!r} and in {had[0]!r}; a document has one domain")
-            had[1].extend(row)
-    kept = [(name, domain, row) for name, (domain, row) in waiting.items() if row]
-    yield from (TokenDocument(place, name, domain, SPLIT, tuple(row)) for place, (name, domain, row) in enumerate(kept))
+            kept = row[: limit - len(had[1])]
+            if kept and not 0 <= min(kept) <= max(kept) < len(shared):
+                raise ValueError(f"batch {number}: document {name!r} has token ids from {min(kept)} to {max(kept)}, the model knows 0 to "
+                                 f"{len(shared) - 1}; tokenize with the model's own tokenizer")
+            had[1].extend(shared[token] for token in kept)
+    for place, name in enumerate([name for name, (_, row) in waiting.items() if row]):
+        domain, row = waiting.pop(name)
+        yield TokenDocument(place, name, domain, SPLIT, tuple(row))
 
 
 def _tokens(source: HuggingFaceSource, batch: Mapping[str, Any], number: int) -> list[list[int]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from dataclasses import replace
+from math import isnan
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
-from analysis.domain_labels import DomainDocuments, domain_estimates
-from analysis.loads import document_loads
-from analysis.trace import DocumentRow
 from experiments.arm_sweep import CONFIRMED_FILE, OUTCOME_FILE, Measured, sweep, to_json
 from experiments.collection import routed_documents
 from experiments.evaluation_files import plain
@@ -23,7 +21,9 @@ from hypotheses.spectra_evidence import TREATMENT
 from tracking.atomic import write_json
 from tracking.studies import Params
 
-CALIBRATION, FRESH = "calibration", 1_000  # first seed of a confirmation, beyond those of any arm
+CALIBRATION, TEST = "calibration", "test"
+FRESH = 1_000  # first seed of a confirmation, beyond those of any arm
+NAMES = {"mi_E_D": "bits", "loss": "nats per token"}
 NOT_ASKED = {"sweep": "not asked for: campaign.sweep is absent"}
 
 
@@ -35,7 +35,7 @@ def run(context: Context) -> dict[str, Any]:
     spec = campaign.sweep
     with context.progress.stage("sweep", None, "trainings") as task:
         def train(knobs: Params, steps: int) -> Measured:
-            found = measured(context, _trained(context, context.experiment.spectra.model_copy(update=dict(knobs)), steps))
+            found = measured(context, _trained(context, context.experiment.spectra.model_copy(update=dict(knobs)), steps), CALIBRATION)
             task.advance(1)
             return found
 
@@ -58,62 +58,53 @@ def _trained(context: Context, spectra: SpectraSpec, steps: int, seed: int | Non
     return train_arm(training, prepared, cache / training.name, Silent())
 
 
-def measured(context: Context, checkpoint: Path) -> Measured:
-    """I(E;D), mean over layers, on the calibration documents, and the loss on calibration windows."""
-    from experiments.specialization_features import MemoryStore, MemoryTrace
+def measured(context: Context, checkpoint: Path, split: str) -> Measured:
+    """I(E;D), mean over layers, and the loss, of the split's whole documents: the same estimators for trials and for their confirmation."""
+    from experiments.specialization_features import SPLIT, run_of
+    from hypotheses.spectra_evidence import SpectraSettings
+    from hypotheses.spectra_runs import RunCounts
 
     source = HuggingFaceSource.open(context.experiment.source.model_copy(update={"model": str(checkpoint)}), Silent())
-    documents = [one for one in routed_documents(context.corpus, source) if one.split == CALIBRATION]
-    store = MemoryStore()
-    source.collect(documents, store, Silent())
-    rows = tuple(DocumentRow(one.document, one.id, one.domain, one.split) for one in documents)
-    loads = document_loads(MemoryTrace(source.meta, rows, [store.shards[number] for number in sorted(store.shards)]), CALIBRATION,
-                           salt=str(context.experiment.seed))
+    every = [one for one in routed_documents(context.corpus, source) if one.split == split]
+    documents = [replace(one, document=number, split=SPLIT) for number, one in enumerate(every)]  # what is counted, whatever it is for
+    with TemporaryDirectory(prefix="assay-sweep-") as scratch:
+        counts = RunCounts(run_of(source, documents, Path(scratch), tokens=1, probes=0)[0], SpectraSettings(seed=context.experiment.seed))
+        bits, nats = (draws.estimates()[-1].value for draws in (counts.domain_draws()["mi_E_D"], counts.loss_draws()["held_out_loss"]))
     source.close()
-    held = DomainDocuments(loads.selected, loads.domain, len(loads.domains))
-    bits = [domain_estimates("mi_E_D", held, layer).item().value for layer in range(len(loads.layers))]
-    nats = json.loads((checkpoint / "training.json").read_text(encoding="utf-8"))["held_out_nats"]
-    known = [one for one in bits if one is not None]
-    return (float(np.mean(known)) if len(known) == len(bits) else float("nan")), float("nan") if nats is None else float(nats)
+    return float("nan") if bits is None else bits, float("nan") if nats is None else nats
 
 
 def confirm(context: Context) -> dict[str, Any]:
-    """The chosen point with fresh seeds on test documents, with calibration less test shown as optimism."""
+    """The chosen point with fresh seeds on calibration and on test documents.
+
+    optimism: the chosen trial's value less the fresh seeds' on test documents; choosing: the part of it that is there on the same calibration
+    documents already, what picking the best of many trials brings.
+    """
     outcome, campaign = context.read_json(f"sweep/{OUTCOME_FILE}"), context.experiment.campaign
     if campaign is None or campaign.sweep is None or not outcome.get("chosen"):
         return NOT_ASKED if campaign is None or campaign.sweep is None else {"confirmed": False}
-    chosen = outcome["chosen"]
+    chosen, spec = outcome["chosen"], campaign.sweep
     spectra = context.experiment.spectra.model_copy(update={name: chosen[name] for name in outcome["knobs"]})
-    rows = [_on_test(context, _trained(context, spectra, campaign.sweep.steps, FRESH + number), FRESH + number)
-            for number in range(campaign.sweep.confirm_seeds)]
-    confirmed = {name: _over_seeds([row[name] for row in rows], unit) for name, unit in (("mi_E_D", "bits"), ("loss", "nats per token"))}
-    optimism = {name: None if one["value"] is None else chosen[name] - one["value"] for name, one in confirmed.items()}
-    found = {"fresh": rows, "confirmed": confirmed, "optimism": optimism}
+    rows: list[dict[str, Any]] = []
+    for seed in range(FRESH, FRESH + spec.confirm_seeds):
+        checkpoint = _trained(context, spectra, spec.steps, seed)
+        calibration, test = (dict(zip(NAMES, measured(context, checkpoint, split), strict=True)) for split in (CALIBRATION, TEST))
+        rows.append({"seed": seed, **test, "calibration": calibration})
+    confirmed = {name: _over_seeds([row[name] for row in rows], unit) for name, unit in NAMES.items()}
+    fresh = {name: _over_seeds([row["calibration"][name] for row in rows], unit) for name, unit in NAMES.items()}
+    found = {"fresh": rows, "confirmed": confirmed, "optimism": _less(chosen, confirmed), "calibration": fresh, "choosing": _less(chosen, fresh)}
     write_json(context.directory / "sweep" / CONFIRMED_FILE, plain(found))
     return {"confirmed": True}
 
 
-def _on_test(context: Context, checkpoint: Path, seed: int) -> dict[str, Any]:
-    from experiments.arm_runs import arm_run
-    from experiments.testbed.arm_collection import Wanted, collect_all
-    from experiments.testbed.campaign import Trained
-    from hypotheses.spectra_evidence import SpectraSettings
-    from hypotheses.spectra_runs import RunCounts
-
-    campaign = context.experiment.campaign
-    assert campaign is not None
-    trained = Trained(TREATMENT, seed, checkpoint)
-    wanted = Wanted(context.experiment.source, campaign, routed_documents(context.corpus, context.source), context.directory / "sweep" / "arms")
-    collect_all([trained], wanted, Silent())
-    counts = RunCounts(arm_run(wanted.of(trained)), SpectraSettings(seed=context.experiment.seed))
-    return {"seed": seed, "mi_E_D": counts.domain_draws()["mi_E_D"].estimates()[-1].value,
-            "loss": counts.loss_draws()["held_out_loss"].estimates()[-1].value}
+def _less(chosen: Mapping[str, float], others: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name: None if one["value"] is None else chosen[name] - one["value"] for name, one in others.items()}
 
 
-def _over_seeds(values: list[float | None], unit: str) -> dict[str, Any]:
+def _over_seeds(values: list[float], unit: str) -> dict[str, Any]:
     from hypotheses.spectra_method import mean_over_seeds
 
-    return mean_over_seeds(values, unit=unit, level=0.95).to_json()
+    return mean_over_seeds([None if isnan(one) else one for one in values], unit=unit, level=0.95).to_json()
 
 
 SWEEP = StageOf("sweep", run, ("sweep/sweep.json",), ("collect",), publishes=True)

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SPLIT = "test"  # whose tokens are sampled, probed and averaged; losses are of every document
 PLACE = 2**32  # document x PLACE + position is a token's key
+LEAST_WAITING = 4_096  # tokens that are looked at before the smallest hashes are chosen among them
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,18 @@ def asked_of(source: HuggingFaceSource, documents: Sequence[TokenDocument], *, t
 
 
 def _sample(documents: Sequence[TokenDocument], rank: dict[int, bytes], dropped: frozenset[int], n: int) -> NDArray[np.int64]:
-    keys, hashes = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
-    for one in documents:
+    """Keys of the n tokens of smallest hash; no more than a few n are held at a time."""
+    keys, hashes = np.zeros(0, np.int64), np.zeros(0, np.uint64)
+    waiting: list[tuple[NDArray[np.int64], NDArray[np.uint64]]] = []
+    for number, one in enumerate(documents, 1):
         place = np.flatnonzero(~np.isin(np.asarray(one.token_ids), list(dropped)))
         start = np.frombuffer(rank[one.document][:8], np.uint64)[0]
-        keys.append(one.document * PLACE + place)
-        hashes.append(_mixed(place.astype(np.uint64) + start))
-    every, order = np.concatenate(keys), np.argsort(np.concatenate(hashes), kind="stable")
-    return np.sort(every[order[:n]])
+        waiting.append((one.document * PLACE + place, _mixed(place.astype(np.uint64) + start)))
+        if number == len(documents) or sum(len(part) for part, _ in waiting) > max(n, LEAST_WAITING):
+            keys, hashes = (np.concatenate([have, *parts]) for have, parts in zip((keys, hashes), zip(*waiting), strict=True))
+            order = np.argsort(hashes, kind="stable")[:n]
+            keys, hashes, waiting = keys[order], hashes[order], []
+    return np.sort(keys)
 
 
 def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -90,10 +96,11 @@ def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 class Features:
     """What is summed and kept while documents pass by.
 
-    loss_D, tokens_D: by document number; vectors_LTd float16 and first_LT in the order of the keys; centroid_LEd, count_LE.
+    loss_D, tokens_D: by document number; vectors_LTd (one [T, d] a layer, float16) and first_LT in the order of the keys; centroid_LEd,
+    count_LE. scratch: a directory for the vectors, which are then files mapped into memory; without it they are held.
     """
 
-    def __init__(self, source: HuggingFaceSource, asked: Asked) -> None:
+    def __init__(self, source: HuggingFaceSource, asked: Asked, scratch: Path | None = None) -> None:
         self.source, self.asked = source, asked
         layers = source.meta.layers
         n, width = 1 + max(document.document for document in asked.documents), int(source.opened.model.config.hidden_size)
@@ -101,7 +108,8 @@ class Features:
         self.test = np.zeros(n, bool)
         self.test[[document.document for document in asked.documents if document.split == SPLIT]] = True
         self.loss_D, self.tokens_D = np.zeros(n), np.zeros(n, np.int64)
-        self.vectors_LTd = np.zeros((len(layers), len(asked.keys_T), width), np.float16)
+        self.vectors_LTd = [_zeros((len(asked.keys_T), width), None if scratch is None else scratch / f"inputs_{layer}.npy")
+                            for layer in range(len(layers))]
         self.first_LT = np.full((len(layers), len(asked.keys_T)), -1, np.int32)
         self.centroid_LEd, self.count_LE = np.zeros((len(layers), most, width)), np.zeros((len(layers), most), np.int64)
 
@@ -142,7 +150,13 @@ class Features:
         keys = batch.document.astype(np.int64) * PLACE + batch.position
         place = np.searchsorted(self.asked.keys_T, keys)
         hit = np.isin(keys, self.asked.keys_T)
-        self.vectors_LTd[layer, place[hit]], self.first_LT[layer, place[hit]] = vectors[hit], first[hit]
+        self.vectors_LTd[layer][place[hit]], self.first_LT[layer, place[hit]] = vectors[hit], first[hit]
+
+
+def _zeros(shape: tuple[int, int], path: Path | None) -> NDArray[np.float16]:
+    if path is None or not all(shape):
+        return np.zeros(shape, np.float16)
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
 
 
 def _batched(documents: Sequence[TokenDocument], size: int) -> Iterator[Sequence[TokenDocument]]:

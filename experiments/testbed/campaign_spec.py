@@ -12,6 +12,9 @@ AtLeastZero = Annotated[float, Field(ge=0)]
 AboveZero = Annotated[float, Field(gt=0)]
 
 
+LEAST_TRIALS = 12  # complete ones, for a front that is worth reading
+
+
 class SpectraSpec(Frozen):
     """Options of the SPECTRA router (experiments/testbed/routers/spectra.py says what each is), with those that the method leaves open.
 
@@ -38,17 +41,18 @@ class SpectraSpec(Frozen):
 class ArmSweepSpec(Frozen):
     """A study over the weights of SPECTRA's losses, on calibration documents.
 
-    n_trials: complete ones; lambda_ortho, lambda_entropy, eps: ends of each knob on a logarithmic scale (eps None: as declared); steps: of a
-    trial's training; rung_steps: of the short training after which a poor trial is stopped; confirm_seeds: fresh seeds of the chosen point.
+    n_trials: complete ones, fewer than 12 are a sketch; lambda_ortho, lambda_entropy, eps: ends of each knob on a logarithmic scale (eps None:
+    as declared); steps: of a trial's training; rung_steps: of the short training after which a poor trial is stopped; confirm_seeds: fresh
+    seeds of the chosen point.
     """
 
-    n_trials: Annotated[int, Field(ge=12)] = 12
+    n_trials: Positive = LEAST_TRIALS
     lambda_ortho: tuple[AboveZero, AboveZero] = (1e-4, 1.0)
     lambda_entropy: tuple[AboveZero, AboveZero] = (1e-4, 0.3)
     eps: tuple[AboveZero, AboveZero] | None = (0.01, 0.3)
     steps: Positive = 300
     rung_steps: Positive = 100
-    confirm_seeds: Annotated[int, Field(ge=3)] = 3
+    confirm_seeds: Positive = 3
     margin_nats: AtLeastZero = 0.05
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gc
 import inspect
 import json
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,15 +16,42 @@ import torch
 import transformers
 
 from analysis.metrics.specialization import mi_E_D
-from experiments.specialization import ExpertSpecializationAnalyzer, bootstrap_metric, compare_models, compute_all_metrics
+from experiments import specialization
+from experiments.specialization import (
+    ExpertSpecializationAnalyzer,
+    Features,
+    bootstrap_metric,
+    compare_models,
+    compute_affinity_matrix,
+    compute_all_metrics,
+    compute_domain_expert_flows,
+    compute_domain_purity,
+    compute_silhouette_score,
+    extract_expert_keywords,
+    get_representative_samples,
+)
+from experiments.specialization_comparison import routed_documents
 from tests.experiments.sources.tiny_checkpoints import CONFIGS, randomise, tokenizer
 
+NONE = inspect.Parameter.empty
 WORDS = {"code": "def f return import class", "news": "minister said market today police"}
-SEEDS_METHODS = {  # seed 004, G: name -> arguments
-    "__init__": ["model", "tokenizer", "device"], "extract_features": ["dataloader", "max_samples"], "compute_affinity_matrix": ["features"],
-    "compute_domain_purity": ["features"], "compute_silhouette_score": ["features"], "visualize_token_clustering": ["features", "save_path"],
-    "visualize_affinity_heatmap": ["affinity_matrix", "save_path"], "extract_expert_keywords": ["features", "top_k"],
-    "generate_report": ["features", "save_dir"]}
+SEEDS_METHODS = {  # seed 004, G: name -> arguments with their defaults
+    "__init__": {"model": NONE, "tokenizer": NONE, "device": "cuda"}, "extract_features": {"dataloader": NONE, "max_samples": 10_000},
+    "compute_affinity_matrix": {"features": NONE}, "compute_domain_purity": {"features": NONE}, "compute_silhouette_score": {"features": NONE},
+    "visualize_token_clustering": {"features": NONE, "save_path": NONE},
+    "visualize_affinity_heatmap": {"affinity_matrix": NONE, "save_path": NONE}, "extract_expert_keywords": {"features": NONE, "top_k": 20},
+    "generate_report": {"features": NONE, "save_dir": NONE}}
+SEEDS_FUNCTIONS = {  # D.3, D.4, E.1, E.2, and C.2 and C.3, which are called and never written out
+    "compute_all_metrics": {"features": NONE, "model_name": NONE}, "compute_affinity_matrix": {"features": NONE},
+    "compute_domain_purity": {"features": NONE}, "compute_silhouette_score": {"features": NONE}, "compute_expert_diversity": {"features": NONE},
+    "compute_routing_confidence": {"features": NONE}, "compute_representation_similarity": {"features": NONE},
+    "bootstrap_metric": {"metric_fn": NONE, "features": NONE, "n_bootstrap": 1000},
+    "compare_models": {"metric_switch": NONE, "metric_SPECTRA": NONE},
+    "extract_expert_keywords": {"expert_id": NONE, "token_texts": NONE, "expert_assignments": NONE, "top_k": 20},
+    "get_representative_samples": {"expert_id": NONE, "samples": NONE, "expert_assignments": NONE, "n": 10},
+    "compute_domain_expert_flows": {"token_assignments": NONE, "domain_labels": NONE}}
+SEEDS_RESULTS = {"model", "affinity_matrix", "domain_purity", "silhouette_score", "expert_diversity", "routing_confidence", "repr_similarity",
+                 "gram_orthogonality"}
 
 
 def batches(n=30, domains=("code", "news")):
@@ -51,13 +82,16 @@ def features(mixtral):
     return mixtral.extract_features(batches(), max_samples=200)
 
 
-def test_every_method_and_argument_of_the_seed_is_there():
-    for name, arguments in SEEDS_METHODS.items():
-        given = list(inspect.signature(getattr(ExpertSpecializationAnalyzer, name)).parameters)[1:]
-        assert given[: len(arguments)] == arguments, name
-    assert inspect.signature(ExpertSpecializationAnalyzer).parameters["device"].default == "cuda"
-    assert inspect.signature(ExpertSpecializationAnalyzer.extract_features).parameters["max_samples"].default == 10_000
-    assert inspect.signature(ExpertSpecializationAnalyzer.extract_expert_keywords).parameters["top_k"].default == 20
+SEEDS = [(ExpertSpecializationAnalyzer, name, {"self": NONE, **arguments}) for name, arguments in SEEDS_METHODS.items()]
+SEEDS += [(specialization, name, arguments) for name, arguments in SEEDS_FUNCTIONS.items()]
+
+
+@pytest.mark.parametrize(("owner", "name", "arguments"), SEEDS, ids=[f"{getattr(owner, '__name__', '')}.{name}" for owner, name, _ in SEEDS])
+def test_every_method_and_argument_of_the_seed_is_there(owner, name, arguments):
+    given = inspect.signature(getattr(owner, name)).parameters
+    assert {key: one.default for key, one in list(given.items())[: len(arguments)]} == arguments
+    more = list(given.values())[len(arguments):]  # what is added to the seed's arguments has a default, or stands for what it takes from its scope
+    assert all(one.default is not NONE or one.name == "routing_weights" for one in more)
 
 
 def test_routing_of_every_document_is_counted_and_vectors_only_of_the_sample(features):
@@ -68,7 +102,8 @@ def test_routing_of_every_document_is_counted_and_vectors_only_of_the_sample(fea
 
 
 def test_metrics_are_the_librarys(mixtral, features):
-    found = compute_all_metrics(features, "mine", mixtral)
+    found = compute_all_metrics(features, "mine")
+    assert set(found) >= SEEDS_RESULTS
     tables = np.stack([features.counts.loads.by_domain(layer) for layer in range(2)])
     assert found["mi_E_D"].plug_in == pytest.approx(float(mi_E_D(tables).mean()))
     np.testing.assert_allclose(np.nanmean(found["affinity_matrix"], axis=1)[np.isfinite(found["affinity_matrix"]).all(axis=1)], 1.0)
@@ -94,7 +129,8 @@ def test_token_ids_with_a_mask_give_what_texts_give(mixtral, features):
     ({"texts": ["a b"]}, "no domain_labels"), ({"domain_labels": ["code"]}, "give texts"),
     ({"texts": ["a b"], "domain_labels": [["code", "news"]]}, "in one document"),
     ({"texts": ["a b", "c d"], "domain_labels": ["code", "news"], "document_ids": ["x", "x"]}, "a document has one domain"),
-    ({"texts": ["a b"], "domain_labels": ["code", "news"]}, "2 domain_labels for 1")])
+    ({"texts": ["a b"], "domain_labels": ["code", "news"]}, "2 domain_labels for 1"),
+    ({"input_ids": [[5, 99_999]], "domain_labels": ["code"]}, "token ids from 5 to 99999, the model knows 0 to")])
 def test_batches_that_mean_nothing_are_refused(mixtral, batch, message):
     with pytest.raises(ValueError, match=message):
         mixtral.extract_features([batch])
@@ -106,13 +142,53 @@ def test_rows_of_one_document_are_resampled_together(mixtral):
 
 
 def test_bootstrap_is_over_documents_and_tokens_are_refused(features):
-    by_name = bootstrap_metric("mi_E_D", features, n_bootstrap=99)
-    by_function = bootstrap_metric(mi_E_D, features, n_bootstrap=99)
+    by_name = bootstrap_metric("mi_E_D", features, n_bootstrap=99).estimate
+    by_function = bootstrap_metric(mi_E_D, features, n_bootstrap=99).estimate
     assert by_name.plug_in == pytest.approx(by_function.plug_in)
     assert by_name.resampled == "document"
-    for refused in (lambda: bootstrap_metric("mi_E_D", features, unit="token"), lambda: bootstrap_metric(np.mean, [{"embeddings": 1.0}] * 50)):
+    own = bootstrap_metric(compute_silhouette_score, features, n_bootstrap=99).estimate
+    assert own.plug_in == pytest.approx(compute_silhouette_score(features).plug_in)
+    purity = bootstrap_metric(compute_domain_purity, features, n_bootstrap=99).estimate
+    assert purity.plug_in == pytest.approx(compute_domain_purity(features)["purity_cross_fitted"].plug_in)
+    one_token = {"embeddings": np.zeros(4), "expert_ids": np.array([1, 2]), "routing_weights": np.array([0.6, 0.4]), "domain_labels": "code"}
+    tokens = {"expert_ids": np.zeros(9, int), "domain_labels": ["code"] * 9}
+    for refused in (lambda: bootstrap_metric("mi_E_D", features, unit="token"), lambda: bootstrap_metric(np.mean, [{"embeddings": 1.0}] * 50),
+                    lambda: bootstrap_metric(len, [one_token] * 50), lambda: bootstrap_metric(len, [tokens])):
         with pytest.raises(ValueError, match="token bootstrap covers 25 %"):
             refused()
+    with pytest.raises(ValueError, match="an id needs features from extract_features"):
+        bootstrap_metric("mi_E_D", listed(features))
+
+
+def listed(features):
+    """The seed's list of batches, D.2, padded with the last token."""
+    found = []
+    for one in routed_documents(features):
+        found.append({key: np.asarray(one[key])[None] for key in ("expert_ids", "routing_weights", "domain_labels")}
+                     | {"document_ids": [one["document_ids"]]})
+    return found
+
+
+def first_choices_of_code_on_the_first_expert(documents):
+    code = [one for one in documents if one["domain_labels"][0] == "code"]
+    return sum((one["expert_ids"][:, 0] == 0).sum() for one in code) / sum(len(one["expert_ids"]) for one in code)
+
+
+def test_the_seeds_list_of_features_is_resampled_by_document(features):
+    mean, lower, upper = bootstrap_metric(first_choices_of_code_on_the_first_expert, listed(features), n_bootstrap=199)
+    again = bootstrap_metric(first_choices_of_code_on_the_first_expert, features, n_bootstrap=199)
+    assert lower < mean < upper
+    assert (mean, lower, upper) == pytest.approx(tuple(again))
+    assert mean == pytest.approx(first_choices_of_code_on_the_first_expert(list(routed_documents(features))))
+    assert again.estimate.n_units == 30
+    assert "too_few_documents" in again.estimate.gate
+    by_domain = sorted(listed(features), key=lambda one: one["domain_labels"][0, 0])
+    paired = [{**one, "document_ids": [f"{number // 3}"]} for number, one in enumerate(by_domain)]  # thirds of one document
+    thirds = bootstrap_metric(first_choices_of_code_on_the_first_expert, paired, n_bootstrap=9).estimate
+    assert (thirds.n_units, thirds.value) == (10, pytest.approx(mean))
+    mixed = [{"expert_ids": np.zeros((1, 2, 2), int), "domain_labels": [["code", "news"]]}]
+    with pytest.raises(ValueError, match="code, news in one document"):
+        bootstrap_metric(len, mixed)
 
 
 def test_models_are_compared_over_training_seeds_only():
@@ -120,6 +196,8 @@ def test_models_are_compared_over_training_seeds_only():
     a = rng.normal(0.3, 0.02, 5)
     found = compare_models(a, a + rng.normal(0.1, 0.02, 5))
     assert found["significant"] is True
+    assert found["t_statistic"] < 0 < found["difference"].value  # ttest_ind(metric_switch, metric_SPECTRA): SPECTRA's values are larger
+    assert compare_models(metric_switch=a + [0.1, 0.2, 0.1, 0.2, 0.1], metric_SPECTRA=a)["t_statistic"] > 0
     assert found["difference"].resampled == "seed"
     assert found["p_sign_flip"] == 0.0625  # the least that five seeds allow
     assert compare_models(a[:4], a[:4] + [0.1, 0.11, 0.1, 0.12])["significant"] is None
@@ -127,6 +205,75 @@ def test_models_are_compared_over_training_seeds_only():
     for refused in (lambda: compare_models(rng.normal(size=1000), rng.normal(size=1000)), lambda: compare_models(a, a, units="replicates")):
         with pytest.raises(ValueError, match="p near 0 whatever the models"):
             refused()
+
+
+def test_affinity_and_flows_of_plain_arrays():
+    experts, labels = np.array([[0, 1], [0, 2], [1, 2], [1, -1]]), ["code", "code", "news", "news"]
+    flows = compute_domain_expert_flows(experts, labels)
+    assert flows == {"label": ["code", "news", "E0", "E1", "E2"], "source": [0, 0, 0, 1, 1], "target": [2, 3, 4, 3, 4], "value": [2, 1, 1, 2, 1]}
+    p = np.array([[2 / 4, 1 / 4, 1 / 4], [0, 2 / 3, 1 / 3]])  # P(e|d)
+    assert compute_affinity_matrix(experts, labels) == pytest.approx((p / p.mean(axis=0)).T)
+    with pytest.raises(ValueError, match="3 labels for 4 tokens"):
+        compute_affinity_matrix(experts, labels[:3])
+    with pytest.raises(ValueError, match="give the domain of each token"):
+        compute_affinity_matrix(experts)
+
+
+def test_keywords_and_samples_of_plain_arrays():
+    texts = ["def", "return", "said", "minister"] * 30
+    experts = np.array([0, 0, 1, 1] * 30)
+    assert {word for word, _ in extract_expert_keywords(0, texts, experts)} == {"def", "return"}
+    assert len(extract_expert_keywords(1, texts, experts, top_k=1)) == 1
+    weights = np.linspace(0.1, 0.9, 120)
+    assert get_representative_samples(1, list(range(120)), experts, n=3, routing_weights=weights) == [
+        (119, pytest.approx(0.9)), (118, pytest.approx(weights[118])), (115, pytest.approx(weights[115]))]
+    of_one = get_representative_samples(1, list(range(120)), experts, routing_weights=weights, document_ids=["a"] * 60 + ["b"] * 60)
+    assert [sample for sample, _ in of_one] == [119, 59]
+
+
+class Batches:
+    """n documents of words, made as they are asked for."""
+
+    def __init__(self, n, length):
+        self.n, self.length = n, length
+
+    def __iter__(self):
+        rng = np.random.default_rng(0)
+        for start in range(0, self.n, 8):
+            names = [("code", "news")[number % 2] for number in range(start, min(start + 8, self.n))]
+            yield {"texts": [" ".join(rng.choice(WORDS[name].split(), self.length)) for name in names], "domain_labels": names}
+
+
+def test_features_are_streamed_to_disk_in_bounded_memory():
+    """Growth per token of the most that is held at a time: token ids, and nothing of the routing."""
+    torch.manual_seed(0)
+    config = CONFIGS["mixtral"]()
+    config.num_hidden_layers = 8
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    one = ExpertSpecializationAnalyzer(model, tokenizer(), device="cpu", max_length=96)
+    one.source.opened = replace(one.source.opened, spec=one.source.opened.spec.model_copy(update={"documents_per_shard": 8}))
+    one.extract_features(Batches(8, 40), max_samples=50)  # what is made once
+    peak, tokens = [], []
+    for n in (40, 160):
+        tracemalloc.start()
+        found = one.extract_features(Batches(n, 40), max_samples=50)
+        peak.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        tokens.append(int(found.run.tokens_D.sum()) + n)
+    routing = 8 * (2 * (1 + 2) + 3 * 4)  # bytes a token: ids, weights, and three numbers, in every layer
+    assert (peak[1] - peak[0]) / (tokens[1] - tokens[0]) < routing / 4
+
+
+def test_what_lies_on_disk_goes_with_the_features(mixtral):
+    found = mixtral.extract_features(batches(16), max_samples=40)
+    there = Path(found.scratch.name)
+    assert list(there.glob("trace/*.parquet"))
+    assert len(found.run.inputs.vectors) == 2
+    assert all(isinstance(one, np.memmap) for one in found.run.inputs.vectors)
+    assert isinstance(replace(found, token_strings=()), Features)
+    del found
+    gc.collect()
+    assert not there.exists()
 
 
 @pytest.mark.slow  # every figure is drawn
