@@ -58,6 +58,25 @@ def _with_interval(name: str, estimate: Estimate) -> list[tuple[str, float | Non
     return [(name, estimate.value, 0), *ends]
 
 
+def audit_metrics(audit: Mapping[str, Any]) -> list[tuple[str, float | None, int]]:
+    """How many findings the audit of the trace has, how many withhold something, and the share of each; nothing where there was no audit."""
+    if not audit:
+        return []
+    found = audit["findings"]
+    spoiling = [one for one in found if one["invalidates"] and not one["accepted"]]
+    return [("audit/findings", float(len(found)), 0), ("audit/withholding", float(len(spoiling)), 0),
+            *((f"audit/{one['code']}", one["share"], 0) for one in found)]
+
+
+def audit_tags(audit: Mapping[str, Any]) -> dict[str, object]:
+    """Codes of the audit's findings, those that withhold something, and those accepted."""
+    codes: dict[str, list[str]] = {"findings": [], "withholding": [], "accepted": []}
+    for one in audit.get("findings", ()):
+        codes["findings"].append(one["code"])
+        codes["accepted" if one["accepted"] else "withholding"] += [one["code"]] if one["accepted"] or one["invalidates"] else []
+    return {f"audit.{name}": ", ".join(one) or "none" for name, one in codes.items()} if audit else {}
+
+
 def sweep_metrics(sweep: Mapping[str, Any]) -> list[tuple[str, float | None, int]]:
     """Objectives of every trial, with the trial as step; and, of a sweep of analysis knobs, the best and the declared value of each."""
     rows: list[tuple[str, float | None, int]] = []

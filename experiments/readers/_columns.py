@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.readers._bounds import unpacked_limit
 from experiments.readers.contract import ReadError
 
 ROWS_LIMIT = 200_000_000
-UNPACKED_LIMIT = 16 << 30  # bytes of all columns, as the file claims them
 FIELD_LIMIT = 1 << 20  # characters of one CSV field
 SECONDS_LIMIT = 600
 MEMORY_LIMIT = 8 << 30
@@ -24,13 +24,23 @@ resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
 resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[3]),) * 2)
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 import pyarrow.parquet
+def size_of(column):
+    if pyarrow.types.is_dictionary(column.type):
+        return size_of(column.dictionary_decode())
+    if pyarrow.types.is_nested(column.type) and hasattr(column, "flatten") and not pyarrow.types.is_struct(column.type):
+        return 8 * len(column) + size_of(column.flatten())
+    return column.nbytes
 with pyarrow.parquet.ParquetFile(sys.argv[1], page_checksum_verification=True) as file:
     meta = file.metadata
-    rows, size = meta.num_rows, sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
-    if not (0 <= rows <= int(sys.argv[5]) and 0 <= size <= int(sys.argv[6])):
-        sys.exit(f"it claims {rows:,} rows and {size:,} bytes unpacked; the limits are {int(sys.argv[5]):,} and {int(sys.argv[6]):,}: split it")
+    rows, size, limit = meta.num_rows, sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups)), int(sys.argv[6])
+    if not (0 <= rows <= int(sys.argv[5]) and 0 <= size <= limit):
+        sys.exit(f"it claims {rows:,} rows and {size:,} bytes unpacked; the limits are {int(sys.argv[5]):,} and {limit:,}: split it")
+    total = 0
     for batch in file.iter_batches(batch_size=int(sys.argv[4]), use_threads=False):
         batch.validate(full=True)
+        total += sum(size_of(column) for column in batch.columns)  # of values: a dictionary or a run of one value can stand for very many
+        if total > limit:
+            sys.exit(f"its values take more than {limit:,} bytes, the limit for a file of its size and the memory at hand: split it")
 """
 
 
@@ -76,7 +86,7 @@ def check_parquet(path: Path) -> None:
         raise ReadError(f"{path}: no such file")
     if not is_parquet(path):
         raise ReadError(f"{path}: not Parquet, or cut: it does not begin and end with PAR1; copy it again")
-    limits = (MEMORY_LIMIT, SECONDS_LIMIT, ROWS_AT_ONCE, ROWS_LIMIT, UNPACKED_LIMIT)
+    limits = (MEMORY_LIMIT, SECONDS_LIMIT, ROWS_AT_ONCE, ROWS_LIMIT, unpacked_limit(path))
     try:
         child = subprocess.run([sys.executable, "-I", "-c", CHILD, str(path.absolute()), *map(str, limits)], capture_output=True, text=True,
                                timeout=SECONDS_LIMIT, check=False)
@@ -84,7 +94,7 @@ def check_parquet(path: Path) -> None:
         raise ReadError(f"{path}: not read within {SECONDS_LIMIT} s; split it") from None
     if child.returncode:
         last = (child.stderr.strip().splitlines() or ["its reader ended with signal " + str(-child.returncode)])[-1]
-        raise ReadError(f"{path}: damaged ({last[:300]}); copy or export it again")
+        raise ReadError(f"{path}: not read ({last[:300]}); copy or export it again")
 
 
 def csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -14,9 +14,9 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.readers._bounds import unpacked_limit
 from experiments.readers.contract import ReadError
 
-UNPACKED_LIMIT = 8 << 30  # bytes of one archive's members together
 MEMBERS_LIMIT = 10_000
 KINDS = "biufU"  # no objects: those are pickles
 DAMAGE = (zipfile.BadZipFile, zlib.error, tokenize.TokenError, ValueError, TypeError, SyntaxError, LookupError, EOFError, OverflowError,
@@ -50,8 +50,10 @@ class Archive:
         if len(entries) > MEMBERS_LIMIT:
             raise ReadError(f"{self.path}: {len(entries):,} members, more than {MEMBERS_LIMIT:,}; give an .npz of one trace")
         total = sum(entry.file_size for entry in entries)
-        if total > UNPACKED_LIMIT:
-            raise ReadError(f"{self.path}: its members claim {total:,} bytes unpacked, the limit is {UNPACKED_LIMIT:,}; split the file")
+        limit = unpacked_limit(self.path)
+        if total > limit:
+            raise ReadError(f"{self.path}: its members claim {total:,} bytes unpacked, the limit for a file of its size and the memory at hand is "
+                            f"{limit:,}; split it, or save it uncompressed")
         stated = _stated_members(self.path)
         if stated != len(entries):
             raise ReadError(f"{self.path}: {len(entries)} members are listed where the archive ends with a count of {stated}; it is damaged: "

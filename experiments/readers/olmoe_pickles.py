@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.readers import _pickles
-from experiments.readers._recorded import asked, counts_of, recorded_meta
+from experiments.readers._recorded import MOST_COUNTED, asked, counts_of, recorded_meta
 from experiments.readers._rows import MOST_EXPERTS, layer_table
 from experiments.readers.contract import ForeignCounts, ReadError, ReadOptions, Remark
 
@@ -78,11 +78,14 @@ def _tallies(path: Path, n_layers: int, n_keys: int) -> list[NDArray[np.int64]]:
 
 
 def _rows(where: str, counter: Mapping[Any, Any], n_keys: int) -> NDArray[np.int64]:
-    rows = []
+    rows, total = [], 0
     for key, count in counter.items():
         parts = key if isinstance(key, tuple) else (key,)
-        if len(parts) != n_keys or not all(type(one) is int and 0 <= one < MOST_TYPES for one in (*parts, count)):
+        if len(parts) != n_keys or not all(type(one) is int and 0 <= one < MOST_TYPES for one in parts) or type(count) is not int or count < 0:
             raise ReadError(f"{where}: {str(key)[:40]}: {str(count)[:40]}: expected {n_keys} ids and a count; tally again")
+        total += count
+        if total >= MOST_COUNTED:
+            raise ReadError(f"{where}: {str(key)[:40]}: the counts so far sum to {str(total)[:40]}, which no recording holds; tally again")
         rows.append((*parts, count))
     return np.array(rows, np.int64).reshape(-1, n_keys + 1)
 

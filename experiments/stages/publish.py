@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import evaluation_files, projection
 from experiments.stages import describe
+from experiments.stages.audit import AUDIT
+from experiments.stages.audit_arms import ARMS_AUDIT
 from experiments.stages.context import Context
 from hypotheses.findings import findings_from_json
 from hypotheses.wording import sentence
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     from tracking.run import Run
 
 STAGE_PATIENCE_S, ASKED_PATIENCE_S = 0.4, 20.0  # a silent server is waited for: by a run under way, by a person who asked
-ARTIFACTS = (("report", "report"), ("figures", "figures"), ("findings.json", ""), ("routing_stats.csv", "tables"), ("protocol.json", ""),
-             ("declaration.json", ""), ("sweep/sweep.json", "sweep"), ("fastpath/effect.json", "fastpath"),
+ARTIFACTS = (("report", "report"), ("figures", "figures"), ("findings.json", ""), (AUDIT, ""), (ARMS_AUDIT, "arms"), ("routing_stats.csv", "tables"),
+             ("protocol.json", ""), ("declaration.json", ""), ("sweep/sweep.json", "sweep"), ("fastpath/effect.json", "fastpath"),
              ("fastpath/lookup_table.npz", "fastpath"), ("corpus/manifest.json", "corpus"), ("controls/controls.json", "controls"),
              ("mi_clustering_results", "mi_clustering_results"), ("atlas", "atlas"), ("expert_analysis", "expert_analysis"))
 
@@ -49,13 +51,15 @@ def project(context: Context, run: Run, name: str, *, final: bool) -> Projection
         return projection.begun(experiment, name, base, tags)
     finding = next(one for one in findings_from_json(findings.read_text(encoding="utf-8")) if one.hypothesis == name)
     evaluation = evaluation_files.load(context.directory / "analysis" / name)
-    metrics = projection.metrics_of(finding, evaluation) + projection.sweep_metrics(context.read_json("sweep/sweep.json")) + _speed(context)
+    audit = context.read_json(AUDIT)
+    metrics = projection.metrics_of(finding, evaluation) + projection.audit_metrics(audit) \
+        + projection.sweep_metrics(context.read_json("sweep/sweep.json")) + _speed(context)
     if (context.directory / describe.DIRECTORY / "evaluation.json").exists():
         metrics += projection.described(evaluation_files.load(context.directory / describe.DIRECTORY), {one for one, _, _ in metrics})
     collected = run.state.stages["collect"].remarks
     tags |= {"verdict": finding.verdict or "none", "limiting": finding.limiting, "trace.digest": collected["digest"],
              "checkpoint": str(run.state.stages["model"].remarks["model"]),
-             "seed_verdict": finding.seed_verdict.get("supported"), "registration": finding.registration.get("note")}
+             **projection.audit_tags(audit), "seed_verdict": finding.seed_verdict.get("supported"), "registration": finding.registration.get("note")}
     ended, own = run.state.ended if final else None, f"hypotheses/{name}"  # its own pages, where a run has several hypotheses
     return projection.judged(experiment, finding, base, projection.Judged(
         params=projection.params_of(experiment, evaluation.facts), metrics=metrics,

@@ -13,7 +13,7 @@ import pytest
 import hypotheses
 from analysis.audit import FAMILIES
 from analysis.estimate import Estimate
-from experiments import claims, evaluation_files
+from experiments import claims, evaluation_files, projection
 from experiments.cli import overrides_of, parser
 from experiments.declaration import DeclarationError, load
 from experiments.progress import Silent
@@ -135,6 +135,19 @@ def test_the_arms_audit_looks_at_every_arm(tmp_path: Path, monkeypatch: pytest.M
     assert audit_arms.run(one)["findings"] == {"spectra-0": ["counted_twice"]}
     (found,) = claims.further_findings(claims.of("spectra"), one)
     assert (found["code"], found["trace"], found["accepted"]) == ("counted_twice", "spectra, seed 0", False)
+
+
+def test_findings_are_logged_with_their_share_and_whether_they_withhold() -> None:
+    def entry(code: str, share: float, invalidates: list[str], accepted: bool) -> dict[str, object]:
+        return {"code": code, "share": share, "invalidates": invalidates, "accepted": accepted}
+
+    audited = {"findings": [entry("few_documents", 0.5, [], False), entry("padding", 0.1, ["loads"], False), entry("warm_up", 0.2, ["loads"], True)]}
+    assert projection.audit_metrics(audited) == [("audit/findings", 3.0, 0), ("audit/withholding", 1.0, 0), ("audit/few_documents", 0.5, 0),
+                                                 ("audit/padding", 0.1, 0), ("audit/warm_up", 0.2, 0)]
+    assert projection.audit_tags(audited) == {"audit.findings": "few_documents, padding, warm_up", "audit.withholding": "padding",
+                                              "audit.accepted": "warm_up"}
+    assert projection.audit_metrics({"findings": []}) == [("audit/findings", 0.0, 0), ("audit/withholding", 0.0, 0)]
+    assert projection.audit_metrics({}) == [] and projection.audit_tags({}) == {}
 
 
 def test_every_claim_rests_on_families_that_there_are() -> None:

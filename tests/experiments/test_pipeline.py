@@ -194,6 +194,9 @@ def test_publishing_again_writes_nothing_twice(here: Path, monkeypatch, capsys) 
 
     first = rows()
     assert first["status"] == "FINISHED" and len(first["points"]) > 30
+    found = [one["code"] for one in json.loads((run_directory(here) / "audit.json").read_text())["findings"]]
+    assert "audit.json" in first["artifacts"] and first["tags"]["audit.findings"] == (", ".join(found) or "none")
+    assert {"audit/findings", "audit/withholding", *(f"audit/{code}" for code in found)} <= set(first["points"])
     for _ in range(2):
         assert cli.main(["publish", run_directory(here).name]) == 0
         assert ", 0 new metric points" in capsys.readouterr().out

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from analysis.trace import TraceBatch, TraceError
@@ -128,14 +130,44 @@ def test_objects_are_never_loaded(tmp_path: Path) -> None:
 
 def test_archives_that_are_bombs_or_ambiguous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = foreign_files.gptoss_npz(tmp_path)
-    monkeypatch.setattr("experiments.readers._npz.UNPACKED_LIMIT", 1000)
-    with pytest.raises(ReadError, match="bytes unpacked, the limit is 1,000"):
+    monkeypatch.setattr("experiments.readers._bounds.at_hand", lambda: 8_000)
+    with pytest.raises(ReadError, match="bytes unpacked, the limit for a file of its size and the memory at hand is 1,000"):
         readers.find("gptoss").read(path, ReadOptions(n_experts=4))
     monkeypatch.undo()
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("expert_ids.npy", foreign_files.npy(np.zeros((3, 2, 2), np.uint8)))
     with pytest.raises(ReadError, match="a member occurs twice"):
         readers.find("gptoss").read(path, ReadOptions(n_experts=4))
+
+
+def test_zeros_that_become_a_thousand_times_their_size_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "zeros.npz"
+    np.savez_compressed(path, **{name: np.zeros((1, 1, 80 << 20) if name == "expert_ids" else 1, np.uint8)
+                                 for name in ("doc_id", "doc_len", "first_pos", "expert_ids", "prob_bf16")})
+    assert path.stat().st_size < 1 << 20
+    tracemalloc.start()
+    with pytest.raises(ReadError, match="split it, or save it uncompressed"):
+        readers.find("gptoss").read(path, ReadOptions(n_experts=4))
+    assert tracemalloc.get_traced_memory()[1] < 10e6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_one_long_text_that_stands_in_very_many_rows_is_refused_by_the_child(nested: bool, tmp_path: Path) -> None:
+    """A dictionary page of 20 kB and runs of one index: a file of some kilobytes whose values would take 82 MB."""
+    path, mapping = tmp_path / "bomb.parquet", tmp_path / "mapping.toml"
+    rows = 4_096
+    column: pa.Array = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array(["x" * 20_000]))
+    if nested:
+        column = pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32)), column)
+    pq.write_table(pa.table({"doc": column, "experts_0": pa.array(np.zeros(rows, np.int64))}), path)
+    mapping.write_text('form = "token"\nn_experts = 4\n[columns]\ndocument = "doc"\nids = "experts_{layer}"\n')
+    assert path.stat().st_size < 1 << 20
+    tracemalloc.start()
+    with pytest.raises(ReadError, match="the limit for a file of its size"):
+        readers.find("mapped").read(path, ReadOptions(mapping=mapping))
+    assert tracemalloc.get_traced_memory()[1] < 10e6
+    tracemalloc.stop()
 
 
 def test_a_member_that_is_longer_than_it_says_is_refused(tmp_path: Path) -> None:

@@ -134,9 +134,17 @@ def test_without_first_choices_top_k_is_asked_for_and_pairs_are_of_equal_ranks(t
     assert one.domains == ("code",) and one.counts[0].tolist() == [[1, 1, 2, 2]]
 
 
+def test_counts_beyond_two_to_the_31_are_kept(tmp_path: Path) -> None:
+    path = made.olmoe_pickles(tmp_path, first=False, siblings=False)
+    for domain in ("c4", "code"):
+        (path / "expert_counts" / f"{domain}.pkl").write_bytes(pickle.dumps([Counter({0: 3 * 2**40, 3: 2**40})] * 3))
+    found = read(path, n_experts=4, top_k=2)
+    assert found.counts[1].tolist() == [[3 * 2**40, 0, 0, 2**40]] * 2 and found.tokens.tolist() == [2**41, 2**41]
+
+
 @pytest.mark.parametrize(("kind", "content", "words"), [
     ("expert_counts", [{0: 6}], "list of 3 Counters"), ("expert_counts", [{0: -6}] * 3, "ids and a count"),
-    ("expert_counts", [{4: 6}] * 3, "off by one"),
+    ("expert_counts", [{4: 6}] * 3, "off by one"), ("expert_counts", [{0: 2**52, 1: 2**52}] * 3, "which no recording holds"),
     ("expert_counts", [{"0": 6}] * 3, "ids and a count"), ("expert_counts", [{0: 7}] * 3, "different runs"),
     ("expert_counts_crosslayer_top1", [{(0, 1): 3}] * 2, "do not sum to the counts"), ("eid2token", [{0: {5: 7}}] * 3, "different runs"),
     ("eid2token", [{9: {5: 6}}] * 3, "one of 4 experts"),
