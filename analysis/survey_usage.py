@@ -60,8 +60,10 @@ def _bootstrap(name: str, total: np.ndarray, resampled: np.ndarray | None, loads
     if resampled is None:
         return Estimate(observed, None, None, metric.unit, "document", n_documents, "plug-in", plan.level, plug_in=observed)
     values = np.asarray(metric.function(resampled), np.float64)
-    low, high = basic_interval(np.asarray(observed), values[~np.isnan(values)], plan.level)
-    return Estimate(observed, float(low), float(high), metric.unit, "document", n_documents, "basic document bootstrap", plan.level,
+    ends = basic_interval(np.asarray(observed), values[~np.isnan(values)], plan.level)
+    least, most = metric.range_of(total)  # reflected at the value, an end may lie beyond what the statistic can be
+    low, high = (min(max(float(end), -np.inf if least is None else least), np.inf if most is None else most) for end in ends)
+    return Estimate(observed, low, high, metric.unit, "document", n_documents, "basic document bootstrap", plan.level,
                     plug_in=observed, se=float(np.nanstd(values, ddof=1)))
 
 

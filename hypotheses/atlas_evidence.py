@@ -187,6 +187,9 @@ def caveats(counts: AtlasCounts) -> list[str]:
         out.append(f"{COUNTS_ONLY}; every number is a point, and what needs tokens is undefined")
     elif counts.untestable:
         out.append(f"{ONE_EACH}; association with the domain is untestable, and sequences are read over all documents together")
+    left_out = int(counts.trace.meta.details.get("moe_layers_of_model", len(counts.layers))) - len(counts.layers)
+    if left_out:
+        out.append(f"{left_out} of the model's {left_out + len(counts.layers)} MoE layers are not in the trace: means over layers are of the others")
     if len(counts.domains) == 1:
         out.append(f"one domain ({counts.domains[0]}): nothing can be said across domains")
     single = sum(layer.top_k == 1 for layer in counts.layers)

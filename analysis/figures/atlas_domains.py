@@ -158,8 +158,7 @@ def domain_entropies(found: Sequence[Sequence[Estimate]], domains: Sequence[str]
         at = np.arange(len(domains), dtype=np.float64)
         bars(axes, at, marks, [BLUE])
         axes.set_xticks(at, list(domains), rotation=40, ha="right", rotation_mode="anchor")
-        low = float(np.nanmin(marks.ends)) if marks.ends.size else 0.0
-        axes.set_ylim(max(0.0, low - 0.2 * (largest - low) - 0.05), None)
+        axes.set_ylim(0.0, 1.05 * max(largest, float(np.nanmax(marks.ends)) if marks.ends.size else 0.0) or None)
         axes.set_ylabel("entropy of use (bits)")
         entries = list(keys([marks]))
     axes.axhline(largest, color=ORANGE, linewidth=1.0, linestyle="--")

@@ -107,7 +107,7 @@ def association_table(view: View) -> Table:
 def _p(p: float | None, log10: float | None) -> str:
     if p is None:
         return "none"
-    return p_value(p).removeprefix("p = ") if p >= 1e-300 or log10 is None else f"1e\u2212{-log10:,.0f}"
+    return p_value(p).removeprefix("p = ") if p >= 1e-300 or log10 is None else f"1e\u2212{-log10:.0f}"
 
 
 def _tiny(value: float | None) -> Cell:
@@ -122,7 +122,8 @@ def kinds_picture(view: View) -> Drawn:
     counted = [(kind, [sum(row["layer"] == number and row["label"] == kind for row in rows) for number in range(view.n_layers)]) for kind in KINDS]
     return Picture("expert_kinds", expert_kinds(depth_names(view), counted),
                    "Experts of each layer: specialists (interval of specialisation above 0.1, q below 0.05), generalists (interval below 0.02), the "
-                   "rest undetermined. Red: the quarter that the seed's quantiles call specialists, whatever the data.", "Stacked bars over layers.")
+                   "rest undetermined. Dashes: the quarter that the seed's quantiles call specialists, whatever the data.",
+                   "Stacked bars over layers.")
 
 
 def specialists_table(view: View) -> Table | Paragraph:

@@ -5,6 +5,8 @@ L MoE layer, E expert.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from analysis.figures.atlas_usage import LayerStatistic, comparative_statistics, load_map
@@ -16,6 +18,7 @@ COMPARED = (("usage_entropy_bits", "Entropy of the loads", "bits"), ("usage_cv",
             ("usage_active", "Experts in use", "experts"), ("usage_gini", "Gini coefficient", "0 even, 1 one expert"),
             ("usage_skewness", "Skewness of the loads", "skewness"), ("usage_max_violation", "Busiest expert over even load", "ratio - 1"))
 SHAPES = ("usage_skewness", "usage_kurtosis")
+BLOCKS_NAMED = 8
 COUNTS_SCALE = ("usage_active", "usage_mean", "usage_std", "usage_median", "usage_min", "usage_max", "usage_q25", "usage_q75", "usage_iqr", *SHAPES)
 
 
@@ -34,17 +37,26 @@ def overview_blocks(view: View) -> list[Block]:
     pairs: list[list[Cell]] = [
         ["expert activations (selections, all layers)", sum(per_layer.values())], ["domains", len(rows)],
         ["documents", facts.get("n_documents") or None], ["tokens", facts.get("n_tokens")],
-        ["MoE layers", f"{view.n_layers} (blocks {names[0]} to {names[-1]})"],
+        ["MoE layers", f"{view.n_layers} ({_blocks(names)})"],
         ["experts of a layer", " or ".join(str(n) for n in sorted(set(view.n_experts)))],
         ["expert ids in use", f"{len(set(ids))} (range {min(ids)}-{max(ids)})" if ids else "none"],
         ["choices of a token (k)", " or ".join(map(str, facts.get("k", ())))],
         ["components recorded", recorded or "one decision a layer"],
-        ["selections per layer", f"{per_layer[least]:,} (layer {names[least]}) to {per_layer[most]:,} (layer {names[most]})"]]
+        ["selections per layer", f"{per_layer[least]:,} in each" if per_layer[least] == per_layer[most] else
+         f"{per_layer[least]:,} (layer {names[least]}) to {per_layer[most]:,} (layer {names[most]})"]]
     by_domain: list[list[Cell]] = [[row["domain"], row["documents"] or None, row["tokens"], row["activations"],
                                     None if not row["documents"] else row["tokens"] / row["documents"]] for row in rows]
     return [Table("overview", "The data", [Column("what"), Column("number", "number")], pairs),
             Table("overview_domains", "By domain", [Column("domain"), Column("documents", "number"), Column("tokens", "number"),
                                                     Column("activations", "number"), Column("tokens a document", "number", 1)], by_domain)]
+
+
+def _blocks(names: Sequence[str]) -> str:
+    """Which blocks have the layers: a range where none is missing, else their list."""
+    numbers = [int(name) if name.isdecimal() else -1 for name in names]
+    if len(names) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        return f"blocks {names[0]} to {names[-1]}"
+    return f"blocks {', '.join(names[:BLOCKS_NAMED])}{', ...' if len(names) > BLOCKS_NAMED else ''}"
 
 
 def map_picture(view: View) -> Drawn:

@@ -11,6 +11,7 @@ from experiments.report.origin import corpus_blocks, training_blocks
 from experiments.report.verdict import pairs_table
 
 PADDING = "padding"
+SHOWN_ELSEWHERE = ("conformance", "imported", "remarks")  # details of a trace's meta that have tables of their own
 
 
 def _blocks(panels: Sequence[Section]) -> list[Block]:
@@ -84,6 +85,8 @@ def conformance_blocks(conformance: Mapping[str, Any]) -> list[Block]:
                             [Column("router"), *(Column(key.replace("_", " ")) for key in keys)], rows,
                             "Agreement: share of tokens whose chosen experts are the top-k of the recorded scores."))
     rest = {key: value for key, value in conformance.items() if not (blocks and key == "layers")}
+    if not conformance:
+        return [Paragraph("The capture was not checked against the model: routing was recorded elsewhere.", "note")]
     return [*blocks, pairs_table("conformance", "Conformance of the capture", rest)] if rest or not blocks else blocks
 
 
@@ -99,7 +102,7 @@ def quality_section(content: ReportContent) -> Section:
             "capture",
             "What the trace's columns mean",
             {"score function": meta.score_function, "entropy of": meta.entropy_of, "weights": meta.weights_mean,
-             **{key: value for key, value in meta.details.items() if key != "conformance"}},
+             **{key: value for key, value in meta.details.items() if key not in SHOWN_ELSEWHERE}},
         ),
         *corpus_blocks(content.corpus),
     ]

@@ -16,6 +16,10 @@ def integrity_section(audit: Mapping[str, Any] | None) -> Section:
         return Section("integrity", TITLE, [Paragraph("The trace was not audited: the run was made before there was an audit, or it has not come "
                                                       "to it. Inspect it with: assay inspect RUN", "warning")])
     found = audit["findings"]
+    if not found and not audit.get("rows", True):
+        return Section("integrity", TITLE, [Paragraph("Nothing was found in the tables: no negative count, sums that agree, no common factor, no "
+                                                      "copied or dense layer, no copied domain. Only counts were kept: copies, padding, warm-up, "
+                                                      "mixed traffic and dependent documents cannot be seen in them.")])
     if not found:
         return Section("integrity", TITLE, [Paragraph("Nothing was found: no row or document counted twice, no padding, warm-up or mixed "
                                                       "traffic, no layer, id, weight or entropy out of place, no documents that depend on others.")])

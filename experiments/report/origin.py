@@ -41,7 +41,10 @@ def corpus_blocks(manifest: Mapping[str, Any]) -> list[Block]:
         )
     rest = {key: value for key, value in manifest.items() if key not in OWN_TABLE}
     named = {"declared": manifest.get("spec", {}), "dropped": manifest.get("dropped", {}), "origin": manifest.get("origin", {})}
-    if not blocks and documents is not None:
+    if isinstance(named["origin"], list) and all(isinstance(one, Mapping) for one in named["origin"]):
+        files: list[list[Cell]] = [[str(one.get(key, "")) for key in ("file", "format", "sha256")] for one in named.pop("origin")]
+        blocks.append(Table("files", "Files that were read", [Column("file"), Column("format"), Column("SHA-256")], files))
+    if "documents" not in {one.name for one in blocks if isinstance(one, Table)} and documents is not None:
         rest["documents"] = documents
     blocks.append(pairs_table("corpus", "Corpus", {**rest, **{key: value for key, value in named.items() if value}}))
     return blocks

@@ -10,6 +10,7 @@ from experiments.report.blocks import Block, Cell, Column, Paragraph, Section, T
 from experiments.report.content import ReportContent
 from experiments.report.display import estimate
 from hypotheses.claim import Criterion, CriterionFinding, Finding
+from hypotheses.judge import FLAWED
 
 WORDS = {"supported": "Supported", "refuted": "Refuted", "inconclusive": "Inconclusive", None: "No verdict"}
 SIGNS = {"<=": "\u2264", ">=": "\u2265"}
@@ -44,7 +45,8 @@ def headline(finding: Finding) -> str:
     number, _, ends = estimate(value, column_for(criterion.unit)).partition(" ")
     within = f", {value.level:.0%} interval {ends.strip('[]').replace(', ', ' to ')}" if ends else ", without an interval"
     over = f" over {value.n_units:,} {'training seeds' if value.resampled == 'seed' else 'test documents'}" if value.n_units else ""
-    return f"{criterion.name} is {number}{within}{over}; {needs}."
+    flawed = f" No verdict: {limiting.reason}." if limiting.reason.startswith(FLAWED) else ""
+    return f"{criterion.name} is {number}{within}{over}; {needs}.{flawed}"
 
 
 def units_of(value: Estimate) -> str:

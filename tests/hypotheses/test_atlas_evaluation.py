@@ -62,6 +62,21 @@ def test_usage_is_the_seeds_beside_its_null(found, tables):
         assert [row["n"] for row in rows_of(found.tables["loads"], layer=layer)] == n.tolist()
 
 
+def test_no_interval_goes_beyond_what_its_statistic_can_be():
+    """An expert of one document is in use; an end of the bootstrap, reflected at the value, would be 9 of 8 experts."""
+    base = world(PLAN, base=corpus(domains=2, test=20, calibration=0, length=40, layers=1, experts=8, k=1))
+    shards = []
+    for batch in base.shards:
+        ids = np.where((batch.ids[0] == 7) & (batch.document != 0)[:, None], 0, batch.ids[0])
+        ids[batch.document == 0, 0] = 7
+        shards.append(replace(batch, ids=(ids.astype(np.uint8),)))
+    usage = describe(AtlasEvidence(MemoryTrace(base.meta, base.documents, shards), FAST)).tables["usage"]
+    (active,) = rows_of(usage, statistic="usage_active")
+    assert (active["value"], active["high"]) == (8.0, 8.0) and active["low"] <= 8
+    (diversity,) = rows_of(usage, statistic="usage_diversity")
+    assert diversity["high"] == 1.0
+
+
 def test_association_is_scipys_and_marked_naive(found, tables):
     for layer, table in enumerate(tables):
         (row,) = rows_of(found.tables["association"], layer=layer)

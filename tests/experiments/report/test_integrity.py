@@ -22,6 +22,11 @@ def test_a_run_without_an_audit_and_a_clean_one() -> None:
     assert texts({"findings": []})[0][0] == "body" and texts({"findings": []})[0][1].startswith("Nothing was found")
 
 
+def test_tables_without_a_finding_say_what_cannot_be_seen_in_them() -> None:
+    (said,) = texts({"findings": [], "rows": False})
+    assert said[1].startswith("Nothing was found in the tables") and "cannot be seen" in said[1] and "no padding" not in said[1]
+
+
 def test_findings_are_in_a_table_and_the_invalidating_ones_are_loud() -> None:
     section = integrity_section({"findings": [entry(), entry(code="shared_prefix", invalidates=[], severity="warning")]})
     (table,) = [block for block in section.blocks if isinstance(block, Table)]
