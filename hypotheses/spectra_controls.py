@@ -3,7 +3,7 @@
 specialists. The treatment sends tokens to experts of their domain (two in three; the rest evenly by hash), outputs are orthogonal, its loss is the
 baseline's, and about a quarter of the baseline's experts hand their tokens to others: every criterion must be supported. permuted. Domain labels
 permuted over documents, anew for each training seed and alike in both arms; outputs of both arms are those of two trainings of the baseline, drawn
-anew for each seed: nothing rises but by chance, and a level 95 % criterion calls it risen in one of forty runs, which then have no verdict. hash.
+for each seed: nothing rises but by chance, and a level 95 % criterion calls it risen in about one of forty runs, which then have no verdict. hash.
 The treatment routes by a hash of the token type, which learns nothing. worse. About a quarter of the treatment's experts get no token, its outputs
 point one way, its loss is four margins above.
 
@@ -82,14 +82,14 @@ def planted(evidence: SpectraEvidence, kind: Kind) -> SpectraEvidence:
 
 
 def dealt_pairs(n: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """For each of n training seeds two different trainings, drawn at random: differences between them are of either sign alike.
+    """For each of n training seeds two different trainings: neighbours in a circle of random order, which of them stands for the baseline by coin.
 
-    A training is drawn for several seeds or for none; dealing each exactly once to either arm would make the mean difference 0 whatever the
-    trainings are, and nothing could fail on it. A single training can only be held against itself.
+    So differences are of either sign alike. Without the coins they would sum to 0 around the circle whatever the trainings are, and nothing
+    could fail on it. A single training can only be held against itself.
     """
-    if n == 1:
-        return [(0, 0)]
-    return [(int(first), int(second)) for first, second in (rng.choice(n, 2, replace=False) for _ in range(n))]
+    order = rng.permutation(n).tolist()
+    around = zip(order, order[1:] + order[:1], strict=True)
+    return [(second, first) if coin else (first, second) for (first, second), coin in zip(around, rng.integers(0, 2, n).tolist(), strict=True)]
 
 
 Dealt = tuple[ArmRun, ArmRun]

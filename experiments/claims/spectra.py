@@ -21,7 +21,7 @@ AFTER: tuple[StageOf, ...] = (CONFIRM,)
 PLANTED = {"specialists": {"loyal_share": "2/3", "outputs": "orthogonal", "loss": "the baseline's",
                            "baseline_experts_without_a_token": "about 1/4"},
            "permuted": {"domains": "permuted over documents, anew for each seed",
-                        "outputs": "of two trainings of the baseline, drawn anew for each seed"},
+                        "outputs": "of two trainings of the baseline, drawn for each seed"},
            "hash": {"routing": "by a hash of the token type"},
            "worse": {"experts_without_a_token": "about 1/4", "outputs": "one way", "loss": "0.2 nats per token higher"}}
 

@@ -37,7 +37,7 @@ PLANTED = {
     "specialists": "SPECTRA's routing replaced by experts that keep to domains, its outputs by orthogonal ones, its loss by the baseline's; about a "
                    "quarter of the baseline's experts without a token",
     "permuted": "domain labels permuted over documents, anew for each seed; outputs of both arms replaced by those of two trainings of the "
-                "baseline, drawn anew for each seed",
+                "baseline, drawn for each seed",
     "hash": "SPECTRA's routing replaced by a hash of the token type, which learns nothing",
     "worse": "about a quarter of the experts without a token, outputs that point one way, a loss four margins higher"}
 
