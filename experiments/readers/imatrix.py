@@ -21,13 +21,17 @@ from experiments.readers.contract import ForeignCounts, ReadError, ReadOptions, 
 NAME, KIND = "imatrix", "counts"
 COUNTS = re.compile(r"blk\.(\d{1,5})\.ffn_(gate_up|gate|up|down)_exps\.weight\.counts")
 COMPONENTS = ("gate_up", "gate", "up", "down")  # the first that is there is kept
+OLDER_NAME = re.compile(rb"(blk\.\d{1,5}\.[a-z0-9_.]+|output|token_embd)\.weight")
+LONGEST_NAME, MOST_ENTRIES = 128, 1_000_000  # of the older format
 EXACT = 2**24  # beyond it float32 skips numbers: a count that is raised by one stays what it was
 
 
 def recognises(path: Path) -> bool:
-    """A GGUF file with counts of a layer's experts."""
+    """A GGUF file with counts of a layer's experts, or the older format, of which `read` says why there is nothing to be had."""
     if not path.is_file():
         return False
+    if _is_older(path):
+        return True
     try:
         return any(COUNTS.fullmatch(name) for name in _gguf.read_header(path).tensors)
     except ReadError:
@@ -40,6 +44,9 @@ def read(path: Path, options: ReadOptions) -> ForeignCounts:
     gate, up and down count the same tokens: the first is kept, and where another differs a remark counts the layers and
     `meta.details["components"]["differences"]` holds [domain, layer, component, expert, selections more than the kept one has].
     """
+    if _is_older(path):
+        raise ReadError(f"{path}: the older format of importance matrices, which keeps activations divided by each expert's count and not the "
+                        "counts; write it again with --output-format gguf")
     file = _gguf.read_header(path)
     tables: dict[int, dict[str, NDArray[np.int64]]] = {}
     for name in file.tensors:
@@ -65,6 +72,19 @@ def read(path: Path, options: ReadOptions) -> ForeignCounts:
                                **{key: value for key, value in file.keys.items() if key.startswith("imatrix.")}}
     meta = recorded_meta(options, NAME, layer_table(depths, sizes.pop(), top_k, "blk.{}.ffn_gate_inp"), _plain(details))
     return counts_of([table[None] for table in kept], (domain,), meta, _remarks(tables, kept, differences, top_k, chunks))
+
+
+def _is_older(path: Path) -> bool:
+    """Whether a file begins as llama-imatrix wrote it before GGUF: how many entries, then the length of a tensor's name and the name."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(8 + LONGEST_NAME)
+    except OSError:
+        return False
+    if len(head) < 8 or head[:4] == b"GGUF":
+        return False
+    entries, length = (int.from_bytes(head[at:at + 4], "little") for at in (0, 4))
+    return 0 < entries < MOST_ENTRIES and 0 < length <= LONGEST_NAME and OLDER_NAME.fullmatch(head[8:8 + length]) is not None
 
 
 def _counts(file: _gguf.Gguf, name: str) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,15 @@ MARKS = (b'"entries"', b'"dst_name"', b'"operation_type"')
 
 Ids = list[int]
 Decision = dict[int, dict[str, Ids]]  # layer -> component -> ids
+
+
+@dataclass(frozen=True)
+class Token:
+    """The operations of one token. where: file, for messages; entries: (place, operation) in order, read when asked for."""
+
+    number: int
+    where: str
+    entries: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]]
 
 
 @dataclass
@@ -74,11 +83,17 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
     it, and `meta.details["components"]["differences"]` holds [domain, layer, component, expert, selections more than the kept one has],
     from which the counts by component follow. A token file with a PROMPT and a GENERATE pass gives two rows.
     """
-    folders = [(options.domain or name if len(found) == 1 else name, files) for found in [list(_domains(path))] for name, files in found]
+    folders = list(_domains(path))
     if not folders:
         raise ReadError(f"{path}: no domain/traces/token-00000.json in it; give a folder of domains, or one domain's folder")
+    return trace_of(path, [(name, [_token(number, file) for number, file in files]) for name, files in folders], options, NAME)
+
+
+def trace_of(path: Path, domains: Sequence[tuple[str, Sequence[Token]]], options: ReadOptions, collector: str) -> DocumentTrace:
+    """Tokens by domain as rows, in whatever form their operations were kept."""
+    folders = [(options.domain or name if len(domains) == 1 else name, tokens) for name, tokens in domains]
     shape, tally = _shape(folders, options, path), Tally()
-    parts = [_document(name, files, shape, tally) for name, files in folders]
+    parts = [_document(name, tokens, shape, tally) for name, tokens in folders]
     n_experts = asked(options.n_experts, "n-experts", path, f"highest id {max(int(ids.max()) for ids, _ in parts)}")
     layers = layer_table(shape.layers, n_experts, shape.top_k, "blk.{}.ffn_gate_inp")
     for (name, _), (ids, position) in zip(folders, parts):
@@ -88,7 +103,7 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
     details = {"components": {"recorded": sorted(tally.components), "kept": "the first of " + ", ".join(COMPONENTS),
                               "differences": [[*key, more] for key, more in sorted(tally.deltas.items()) if more]}}
     trace = DocumentTrace(
-        recorded_meta(options, NAME, layers, details), document_rows([name for name, _ in folders], [name for name, _ in folders]),
+        recorded_meta(options, collector, layers, details), document_rows([name for name, _ in folders], [name for name, _ in folders]),
         np.array([len(ids) for ids, _ in parts], np.int64), lambda first, last: _rows(parts, first, last, layers[0].id_dtype))
     trace.noted = tuple(_remarks(tally, sum(len(ids) for ids, _ in parts)))
     return trace
@@ -124,17 +139,28 @@ def _domains(path: Path) -> Iterator[tuple[str, list[tuple[int, Path]]]]:
         yield name, files
 
 
-def _shape(folders: Sequence[tuple[str, list[tuple[int, Path]]]], options: ReadOptions, path: Path) -> Shape:
-    """Layers of the first file; top_k is the option, or the length that the first generated token has in all its records."""
+def _token(number: int, path: Path) -> Token:
+    def entries() -> Iterator[tuple[str, Mapping[str, Any]]]:
+        record = _json.load(path, FILE_LIMIT)
+        if _json.field(record, "token_id", int, str(path)) != number:
+            raise ReadError(f"{path}: field token_id: {record['token_id']}, but the file is named after token {number}; put the files in order again")
+        for index, entry in enumerate(_json.field(record, "entries", list, str(path))):
+            yield f"{path}: entries[{index}]", entry
+
+    return Token(number, str(path), entries)
+
+
+def _shape(folders: Sequence[tuple[str, Sequence[Token]]], options: ReadOptions, path: Path) -> Shape:
+    """Layers of the first token; top_k is the option, or the length that the first generated token has in all its records."""
     first = _decisions(folders[0][1][0], Tally())
     layers = layer_list(options, sorted({layer for _, decision in first for layer in decision}), path)
     if not layers:
-        raise ReadError(f"{folders[0][1][0][1]}: no {OPERATION} with expert ids in it; the model has no experts, or ids were not recorded")
+        raise ReadError(f"{folders[0][1][0].where}: no {OPERATION} with expert ids in it; the model has no experts, or ids were not recorded")
     components = frozenset(component for _, decision in first for parts in decision.values() for component in parts)
     if options.top_k is not None:
         return Shape(layers, options.top_k, components)
-    for file in folders[0][1]:
-        generated = [decision for phase, decision in _decisions(file, Tally()) if phase == "GENERATE"]
+    for token in folders[0][1]:
+        generated = [decision for phase, decision in _decisions(token, Tally()) if phase == "GENERATE"]
         lengths = {len(ids) for decision in generated for parts in decision.values() for ids in parts.values()}
         if len(lengths) == 1:
             return Shape(layers, lengths.pop(), components)
@@ -143,16 +169,11 @@ def _shape(folders: Sequence[tuple[str, list[tuple[int, Path]]]], options: ReadO
     raise ReadError(f"{path}: field expert_ids: the first generated token does not have the same number of ids in every record; give --top-k")
 
 
-def _decisions(file: tuple[int, Path], tally: Tally) -> list[tuple[str, Decision]]:
-    """(phase, decision) in the order of the file; the n-th record of a layer and component in a phase is of the n-th decision of that phase."""
-    number, path = file
-    record = _json.load(path, FILE_LIMIT)
-    if _json.field(record, "token_id", int, str(path)) != number:
-        raise ReadError(f"{path}: field token_id: {record['token_id']}, but the file is named after token {number}; put the files in order again")
+def _decisions(token: Token, tally: Tally) -> list[tuple[str, Decision]]:
+    """(phase, decision) in order; the n-th record of a layer and component in a phase is of the n-th decision of that phase."""
     seen: Counter[tuple[str, int, str]] = Counter()
     found: dict[tuple[str, int], Decision] = {}
-    for index, entry in enumerate(_json.field(record, "entries", list, str(path))):
-        where = f"{path}: entries[{index}]"
+    for where, entry in token.entries():
         if _json.field(entry, "operation_type", str, where) != OPERATION:
             continue
         match = COMPONENT.fullmatch(_json.field(entry, "dst_name", str, where))
@@ -187,33 +208,33 @@ def _check(where: str, name: str, suffix: str | None, layer: int, phase: str, id
         raise ReadError(f"{where}: field expert_ids: {str(ids)[:60]}, expected a list of expert ids; trace again")
 
 
-def _document(name: str, files: list[tuple[int, Path]], shape: Shape, tally: Tally) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
-    """ids [T, L, K] and positions [T] of one domain's tokens; a gap in the numbers of files is a gap in positions."""
+def _document(name: str, tokens: Sequence[Token], shape: Shape, tally: Tally) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
+    """ids [T, L, K] and positions [T] of one domain's tokens; a gap in their numbers is a gap in positions."""
     rows: list[list[Ids]] = []
     positions: list[int] = []
-    position, before = 0, files[0][0] - 1
-    for file in files:
-        position += file[0] - before - 1
-        tally.missing_files += file[0] - before - 1
-        before = file[0]
-        for phase, decision in _decisions(file, tally):
+    position, before = 0, tokens[0].number - 1
+    for token in tokens:
+        position += token.number - before - 1
+        tally.missing_files += token.number - before - 1
+        before = token.number
+        for phase, decision in _decisions(token, tally):
             strange = sorted(set(decision) - set(shape.layers))
             if strange:
-                raise ReadError(f"{file[1]}: layers {shown(strange)} are not in the first file ({shown(shape.layers)}): these are of two models; "
+                raise ReadError(f"{token.where}: layers {shown(strange)} are not in the first file ({shown(shape.layers)}): these are of two models; "
                                 "import them apart")
             if len(decision) == len(shape.layers):
-                rows.append([_collapsed(decision[layer], (name, layer), shape, phase, file[1], tally) for layer in shape.layers])
+                rows.append([_collapsed(decision[layer], (name, layer), shape, phase, token.where, tally) for layer in shape.layers])
                 positions.append(position)
                 tally.prompt_rows += phase == "PROMPT"
             else:
                 tally.incomplete += 1
             position += 1
     if not rows:
-        raise ReadError(f"{files[0][1].parent}: no token with all of the {len(shape.layers)} layers; trace again")
+        raise ReadError(f"{tokens[0].where}: no token from here on with all of the {len(shape.layers)} layers; trace again")
     return np.array(rows, np.uint16), np.array(positions, np.int32)
 
 
-def _collapsed(parts: dict[str, Ids], place: tuple[str, int], shape: Shape, phase: str, path: Path, tally: Tally) -> Ids:
+def _collapsed(parts: dict[str, Ids], place: tuple[str, int], shape: Shape, phase: str, path: str, tally: Tally) -> Ids:
     cut, top_k = {}, shape.top_k
     for component, ids in parts.items():
         if len(ids) < top_k:
@@ -256,7 +277,7 @@ def _remarks(tally: Tally, n_rows: int) -> Iterator[Remark]:
         yield Remark("prompt_rows", "rows of a PROMPT pass, of which only one token was recorded: the rest of the prompt is missing",
                      tally.prompt_rows, tally.prompt_rows / n_rows)
     for code, count, words in (("incomplete_tokens", tally.incomplete, "tokens left out, for a layer is missing: was the trace cut?"),
-                               ("missing_token_files", tally.missing_files, "token files missing before the last; positions leave room"),
+                               ("missing_token_files", tally.missing_files, "tokens without a file or record before the last; positions leave room"),
                                ("components_missing", tally.without_component, "components that a decision has no record of"),
                                ("records_without_ids", tally.without_ids, f"{OPERATION} records without expert ids, left out"),
                                ("repeated_decisions", tally.repeated, "decisions of a generated token that its file holds again: counted once"),

@@ -51,6 +51,29 @@ def llamacpp(folder: Path, prompt: bool = True) -> Path:
     return folder / "run"
 
 
+def trace_record(token: int, layer: int, name: str, ids: Ids, phase: str = "GENERATE") -> bytes:
+    """One packed record of the tensor trace, field by field."""
+    head = struct.pack("<QIHHBBB5x", 1_000 + token, token, layer, 3, 30 if ids else 29, ("PROMPT", "GENERATE").index(phase), 2)
+    source = struct.pack("<128sQIHBBQI4x", f"blk.{layer}.weight".encode(), 0x7F, 4096, layer, 0, 0, 64, 5)
+    experts = struct.pack("<16iB167x", *ids, *[-1] * (16 - len(ids)), len(ids))
+    return head + struct.pack("128s", name.encode()) + 2 * source + bytes(2 * 160) + experts
+
+
+def llamacpp_binary(folder: Path, prompt: bool = True) -> Path:
+    """The same two domains as `llamacpp` writes, as packed records, each file with an unwritten record at its end."""
+    for name, tokens in LLAMACPP.items():
+        records = []
+        for number, token in enumerate(tokens):
+            passes = [("PROMPT", [[6, 2, 5, 4], [7, 3, 1, 0]])] if prompt and number == 0 else []
+            for phase, rows in [*passes, ("GENERATE", token)]:
+                for layer, ids in enumerate(rows):
+                    records.append(trace_record(number, layer, f"Qcur-{layer}", [], phase))
+                    records += [trace_record(number, layer, f"ffn_moe_{part}-{layer}", ids, phase) for part in ("gate", "up", "down")]
+        (folder / "binary" / name).mkdir(parents=True, exist_ok=True)
+        (folder / "binary" / name / "tensor_trace.bin").write_bytes(b"".join(records) + bytes(1024))
+    return folder / "binary"
+
+
 MBOLT_PASSES = [  # layer -> token -> ids; a prompt of three tokens, of which the last layer routes the last only, then two tokens
     {0: [[1, 2], [3, 4], [5, 6]], 1: [[2, 1], [4, 3], [6, 5]], 2: [[7, 0]]},
     {0: [[0, 1]], 1: [[2, 3]], 2: [[4, 5]]},
@@ -144,12 +167,13 @@ def imatrix(folder: Path) -> Path:
 
 
 EXAMPLES: dict[str, tuple[str, Callable[[Path], Path]]] = {  # name -> format, what writes one
-    "llamacpp": ("llamacpp", llamacpp), "mbolt": ("mbolt", mbolt), "llamacpp_log": ("llamacpp-log", expert_log),
+    "llamacpp": ("llamacpp", llamacpp), "llamacpp_binary": ("llamacpp-binary", llamacpp_binary), "mbolt": ("mbolt", mbolt),
+    "llamacpp_log": ("llamacpp-log", expert_log),
     "moe_trace": ("moe-trace", moe_trace), "colibri": ("colibri", colibri), "llama_prefetch": ("llama-prefetch", prefetch),
     "imatrix": ("imatrix", imatrix),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
-    "llamacpp": {"n_experts": 8}, "llamacpp_log": {"n_experts": 8},
+    "llamacpp": {"n_experts": 8}, "llamacpp_binary": {"n_experts": 8}, "llamacpp_log": {"n_experts": 8},
     **{name: {"n_experts": 4, "top_k": 2} for name in ("moe_trace", "colibri", "llama_prefetch")},
 }
 CUT_UNSEEN = ("llamacpp_log", "moe_trace", "colibri", "mbolt")  # a file cut between two records is a shorter file of the format

@@ -91,3 +91,16 @@ def test_headers_that_claim_more_than_is_there(head: bytes, tmp_path: Path) -> N
     assert not readers.find("imatrix").recognises(tmp_path / "a.gguf")
     with pytest.raises(ReadError, match="GGUF"):
         readers.find("imatrix").read(tmp_path / "a.gguf", ReadOptions())
+
+
+def test_the_older_format_is_known_and_has_no_counts(tmp_path: Path) -> None:
+    """llama-imatrix --output-format dat: entries, each a name, calls, and activations over the expert's count; chunks; the text's name."""
+    name, values = b"blk.0.ffn_gate_exps.weight", [1.0] * 8
+    path = tmp_path / "imatrix.dat"
+    path.write_bytes(struct.pack(f"<ii{len(name)}sii8f", 1, len(name), name, 2, 8, *values) + struct.pack("<ii5s", 2, 5, b"a.txt"))
+    assert readers.recognise(path).NAME == "imatrix"
+    with pytest.raises(ReadError, match="not the counts; write it again with --output-format gguf"):
+        readers.recognise(path).read(path, ReadOptions())
+    path.write_bytes(struct.pack("<ii5s", 1, 5, b"other"))
+    with pytest.raises(ReadError, match="of none of the formats"):
+        readers.recognise(path)

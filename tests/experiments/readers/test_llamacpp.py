@@ -70,6 +70,41 @@ def test_the_numbers_that_seed_002_prints_of_a_domain(tmp_path: Path) -> None:
     assert [3 * ids.size for ids in batch.ids] == [1_212] * 24
 
 
+def test_the_binary_trace_gives_what_the_json_of_its_parser_gives(tmp_path: Path) -> None:
+    trace, batch, remarks = rows_of(made.llamacpp(tmp_path))
+    other, binary, others = rows_of(made.llamacpp_binary(tmp_path))
+    assert other.meta.collector == "assay-llamacpp-binary 1"
+    assert [(row.id, row.domain) for row in other.documents] == [(row.id, row.domain) for row in trace.documents]
+    assert np.array_equal(np.stack(binary.ids), np.stack(batch.ids)) and np.array_equal(binary.position, batch.position)
+    assert others == remarks and other.meta.details == trace.meta.details
+
+
+def test_one_binary_file_is_one_document(tmp_path: Path) -> None:
+    file = made.llamacpp_binary(tmp_path, prompt=False) / "domain-2-math" / "tensor_trace.bin"
+    trace, batch, _ = rows_of(file, ReadOptions(n_experts=8, domain="math"))
+    assert [row.domain for row in trace.documents] == ["math"] and np.stack(batch.ids, axis=1).tolist() == made.LLAMACPP["domain-2-math"]
+
+
+@pytest.mark.parametrize(("place", "value", "words"), [
+    (1024 + 856, 17, "record 1: 2 sources, 17 expert ids"), (1024 + 17, 2, "phase 2"), (1024 + 18, 5, "5 sources"),
+    (1024 + 792, 200, "expert id 200, but the layer has 8"), (1024 + 12, 9, "layer_id: 9, but dst_name is 'ffn_moe_gate-0'"),
+])
+def test_a_damaged_record_is_named(place: int, value: int, words: str, tmp_path: Path) -> None:
+    file = made.llamacpp_binary(tmp_path, prompt=False) / "domain-2-math" / "tensor_trace.bin"
+    content = bytearray(file.read_bytes())
+    content[place] = value
+    file.write_bytes(content)
+    with pytest.raises(ReadError, match=words):
+        readers.find("llamacpp-binary").read(file, EIGHT)
+
+
+def test_a_binary_file_that_ends_within_a_record_is_refused(tmp_path: Path) -> None:
+    file = made.llamacpp_binary(tmp_path, prompt=False) / "domain-2-math" / "tensor_trace.bin"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ReadError, match="no whole number of records"):
+        readers.recognise(file).read(file, EIGHT)
+
+
 @pytest.mark.parametrize("below", ["domain-1-code", "domain-1-code/traces"])
 def test_one_domain_alone(below: str, tmp_path: Path) -> None:
     trace, batch, _ = rows_of(made.llamacpp(tmp_path) / below)
