@@ -107,9 +107,9 @@ def test_findings_in_the_arms_are_shown_and_those_of_the_judged_pair_are_loud(wh
     section = arms_integrity(View(replace(whole, audit={"findings": [], "arms": arms})))
     loud = [block.text for block in section.blocks if isinstance(block, Paragraph) and block.role == "warning"]
     assert len(loud) == 1
-    assert loud[0].startswith("warm_up in spectra, seed 1:")
+    assert loud[0].startswith("warm_up in spectra 1:")
     (table,) = [block for block in section.blocks if isinstance(block, Table)]
-    assert [row[0] for row in table.rows] == ["spectra", "hash"]
+    assert [list(row[:4]) for row in table.rows] == [["warm_up", "invalidating", "spectra 1; hash 1", "yes"]]
     assert "not audited" in arms_integrity(View(whole)).blocks[0].text
 
 
