@@ -93,7 +93,7 @@ def transfer_matrix(domains: Sequence[DomainJoints], *, smoothing: float | None 
 
 def _overall(domains: Sequence[DomainJoints], made: dict[tuple[int, int], _Replicates], means: Sequence[Estimate], level: float) -> Estimate:
     """Mean of T over ordered pairs and layers; domains are strata, whose biases, variances and degrees of freedom add."""
-    n_documents = min(domain.n_documents for domain in domains)
+    n_documents = sum(domain.n_documents for domain in domains)
     missing = next((one.reason for one in means if one.value is None), None) if made else f"{NO_DATA}: one domain; a transfer needs two"
     if missing:
         return Estimate.undefined(missing, unit="bits", n_units=n_documents, method=METHOD)

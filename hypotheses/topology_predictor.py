@@ -22,13 +22,14 @@ from analysis.metrics.retention import retention_over_source_seed, retention_ove
 from analysis.registry import find
 from hypotheses.topology_domains import ONE_DOMAIN
 from hypotheses.topology_evidence import ABLATION, PROPHET, PredictionScores, PredictorEvidence, TopologyCounts
-from hypotheses.topology_parts import Part, Row, columns, mean_of, status
+from hypotheses.topology_parts import Part, Row, cells, columns, mean_of, status
 
 NO_PREDICTOR = f"{NO_DATA}: no predictor was run on this trace"
 IMPORTED = "imported"
 FANO = "descriptive: Fano's inequality ties accuracy to information, so that they correlate by construction"
 PREDICTOR_COLUMNS = ("source", "target", "layer", "predictor", "mi", "low", "high", "u", "u_low", "u_high", "entropy", "top1", "top1_low",
                      "top1_high", "recall", "status", "reason")
+HOME_COLUMNS = ("predictor", "metric", *cells(Estimate.undefined("")))
 RETENTION_COLUMNS = ("predictor", "source", "target", "value", "low", "high", "over_target_seed", "over_source_seed", "declared", "status", "reason")
 LEARNING_COLUMNS = ("source", "epoch", "layer", "mi_bits", "loss", "accuracy")
 SCATTER_COLUMNS = ("source", "target", "transfer_info", "retention", "declared")
@@ -45,7 +46,8 @@ def predictor_part(counts: TopologyCounts, information: ByPair) -> Part:
     missing = {} if found is None else dict(found.missing)
     part.facts["predictor"] = {"run": found is not None, "missing": missing, "origin": "" if found is None else found.origin}
     part.estimates = {name: Estimate.undefined(missing.get(PROPHET, NO_PREDICTOR), unit=unit) for name, unit in UNITS.items()}
-    part.tables = {"predictor_mi": columns([], PREDICTOR_COLUMNS), "retention": columns([], RETENTION_COLUMNS),
+    part.tables = {"predictor_mi": columns([], PREDICTOR_COLUMNS), "predictor_home": columns([], HOME_COLUMNS),
+                   "retention": columns([], RETENTION_COLUMNS),
                    "learning_curve": columns([], LEARNING_COLUMNS), "mi_vs_retention": columns([], SCATTER_COLUMNS)}
     if found is None or not any(name == PROPHET for name, _, _ in found.scores):
         _imported_retention(counts, part, information)
@@ -55,6 +57,7 @@ def predictor_part(counts: TopologyCounts, information: ByPair) -> Part:
     part.tables["predictor_mi"] = columns(rows, PREDICTOR_COLUMNS)
     if found.learning:
         part.tables["learning_curve"] = {name: list(values) if name == "source" else np.asarray(values) for name, values in found.learning.items()}
+    part.tables["predictor_home"] = columns(_home_rows(found, level), HOME_COLUMNS)
     part.estimates |= _headlines(found, level, part)
     kept = _retentions(counts, found, level)
     part.tables["retention"] = columns([row for row, _ in kept], RETENTION_COLUMNS)
@@ -64,7 +67,7 @@ def predictor_part(counts: TopologyCounts, information: ByPair) -> Part:
         part.estimates["retention"] = mean_of(known)
     _against_information(counts, part, information, prophet)
     _imported_retention(counts, part, information)
-    part.estimates["mi_vs_accuracy"] = _fano(grid)
+    part.estimates["mi_vs_accuracy"] = _fano(grid, sum(found.n_documents.values()))
     return part
 
 
@@ -154,6 +157,13 @@ def _at_home(found: PredictorEvidence, metric: str, names: tuple[str, ...], leve
     return mean if mean.value is None else gated(mean, few_per_domain([found.n_documents[d] for d in homes]), gate)
 
 
+def _home_rows(found: PredictorEvidence, level: float) -> list[Row]:
+    """Every predictor at home, mean over domains and layers, with intervals made alike: the numbers of the bars."""
+    names = sorted({name for name, source, target in found.scores if source == target})
+    return [{"predictor": name, "metric": metric, **cells(_at_home(found, metric, (name,), level))} for name in names
+            for metric in ("predictor_mi", "top1_accuracy", "recall_at_k")]
+
+
 def _headlines(found: PredictorEvidence, level: float, part: Part) -> dict[str, Estimate]:
     own = {"predictor_mi": "predictor_mi", "predictor_u": "u", "top1_accuracy": "top1_accuracy", "recall_at_k": "recall_at_k",
            "predictor_entropy": "usage_entropy_bits"}
@@ -240,10 +250,10 @@ def _against_information(counts: TopologyCounts, part: Part, information: ByPair
         return
     pairs = {"n": found.n_pairs, "n_of": "ordered pairs of domains"}
     part.estimates["mi_vs_retention"] = gated(
-        Estimate(found.pearson, found.low, found.high, "r", "document", found.n_domains, "Fisher, as if pairs were independent",
+        Estimate(found.pearson, found.low, found.high, "r", "document", counts.n_documents, "Fisher, as if pairs were independent",
                  counts.settings.level, plug_in=found.pearson, p=found.p_one_sided, **pairs), found.gate)  # type: ignore[arg-type]
     part.estimates["mi_vs_retention_spearman"] = gated(
-        Estimate(found.spearman, None, None, "rho", "document", found.n_domains, f"exact permutation of domain labels, {found.n_orders} orders",
+        Estimate(found.spearman, None, None, "rho", "document", counts.n_documents, f"exact permutation of domain labels, {found.n_orders} orders",
                  plug_in=found.spearman, p=found.p_one_sided, **pairs), found.gate)  # type: ignore[arg-type]
     part.facts["mi_vs_retention"] = {"needed": found.needed, "n_pairs": found.n_pairs, "n_domains": found.n_domains, "n_orders": found.n_orders}
 
@@ -265,10 +275,10 @@ def _correlation(names: Sequence[str], information: ByPair, kept: ByPair) -> Pai
     return mi_vs_retention(x, y)
 
 
-def _fano(grid: Sequence[tuple[float, float]]) -> Estimate:
+def _fano(grid: Sequence[tuple[float, float]], n_documents: int) -> Estimate:
     values = np.array(grid).T
     if len(grid) < 3 or np.ptp(values[0]) == 0 or np.ptp(values[1]) == 0:
         return Estimate.undefined(f"{NO_DATA}: fewer than three different cells", unit="r")
     r = float(np.corrcoef(values)[0, 1])
     method = "Pearson over source, target and layer"
-    return gated(Estimate(r, None, None, "r", "document", len(grid), method, plug_in=r, n=len(grid), n_of="cells"), FANO)
+    return gated(Estimate(r, None, None, "r", "document", n_documents, method, plug_in=r, n=len(grid), n_of="cells"), FANO)

@@ -80,8 +80,9 @@ def domains_table(view: View) -> Table:
                  [Column("source"), Column("target"), number_column("T, bits [95% interval]"), Column("ratio", "number"),
                   Column("type-aligned", "number"), Column("JSD trans.", "number"), Column("JSD load", "number"),
                   reason_column()], rows,
-                 in_full(rows, "Bits but for the ratio, T over what the target's own table saves. First row: the seed's MI(routing of A, "
-                         "routing of B), which pairs tokens that have nothing to do with each other."))
+                 in_full(rows, "Bits but for the ratio, T over what the target's own table saves, both from tables cut to one size: not the "
+                         "quotient of numbers shown here. First row: the seed's MI(routing of A, routing of B), which pairs tokens that have "
+                         "nothing to do with each other."))
 
 
 def topics_blocks(view: View) -> list[Block]:

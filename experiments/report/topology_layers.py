@@ -61,9 +61,12 @@ def distance_picture(view: View) -> Drawn:
         means = [_mean(pairs, column, distance) for distance in distances]
         if any(one is not None and one.value is not None for one in means):
             series[name] = means
+    types = [row["distance"] for row in pairs if row["given_type"] is not None]
+    near = ("" if not types or set(distances) <= set(types) else
+            " On a trace of this size the form given the token type is made for adjacent layers alone.")
     return Picture("mi_by_distance", information_by_distance(series, distances, bound=1.5),
                    "Mean over the pairs of layers at each distance, with the seed's bound of 1.5 bits. A point without a bar has no interval of "
-                   "its own.",
+                   f"its own.{near}",
                    "Lines of information against layer distance.")
 
 

@@ -22,7 +22,6 @@ from experiments.report.topology_columns import (
     bare,
     estimate_of,
     in_full,
-    mean_over,
     not_drawn,
     number_column,
     reason_column,
@@ -56,13 +55,12 @@ def _words(name: str) -> str:
 
 def predictors(view: View) -> list[Predictor]:
     """Prophet, its ablation, every baseline at home, and the entropy of the routing as the perfect predictor."""
-    home = _home(view)
-    shown = []
+    home: dict[str, dict[str, Estimate]] = {}
+    for row in view.rows("predictor_home"):
+        home.setdefault(row["predictor"], {})[row["metric"]] = estimate_of(row)
+    undefined, shown = Estimate.undefined(NOT_RECORDED), []
     for name in [*(n for n in (PROPHET, ABLATION) if n in home), *sorted(set(home) - {PROPHET, ABLATION})]:
-        rows = home[name]
-        information = view.estimate("predictor_mi") if name == PROPHET else mean_over([estimate_of(row, "mi", unit="bits") for row in rows])
-        top = view.estimate("top1_accuracy") if name == PROPHET else mean_over([estimate_of(row, "top1", "top1_low", "top1_high") for row in rows])
-        recall = view.estimate("recall_at_k") if name == PROPHET else bare(_mean([row["recall"] for row in rows]))
+        information, top, recall = (home[name].get(metric, undefined) for metric in ("predictor_mi", "top1_accuracy", "recall_at_k"))
         role: Literal["predictor", "ablation", "baseline"] = "predictor" if name == PROPHET else "ablation" if name == ABLATION else "baseline"
         accuracy = {words: one for words, one in (("top-1", top), ("set recall", recall)) if one.value is not None}
         shown.append(Predictor(_words(name), information, role, accuracy))

@@ -38,15 +38,17 @@ def paper_section(view: View) -> str:
     prophet, entropy, share = (view.estimate(name) for name in ("predictor_mi", "predictor_entropy", "predictor_u"))
     least, consistency, mantel = (view.estimate(name) for name in ("transfer_info_min", "coact_consistency_min", "coact_mantel"))
     r = view.estimate("mi_vs_retention")
+    shown = "" if mi.value is None else " (Figure X)"
+    clusters = "" if view.estimate("coact_clarity").value is None else " (Figure Y)"
     equals = "" if r.value is None else "r = "
     p = f" ({p_value(r.p)} by permutation of domain labels)" if r.p is not None else ""
     explains = {"supported": "Transferred information predicts in which domains the predictor keeps its accuracy.",
                 "refuted": "Transferred information does not, to the extent asked for, predict in which domains the predictor keeps its accuracy."}
     lines = [
         "## Section 5: Information-Theoretic Analysis", "",
-        f"**5.1 Expert routing has structure.** First choices of adjacent layers share {_said(mi, 'bits')} (Figure X); beyond the composition "
+        f"**5.1 Expert routing has structure.** First choices of adjacent layers share {_said(mi, 'bits')}{shown}; beyond the composition "
         f"of documents, "
-        f"by circular shifts, {_said(excess, 'bits')}. Clustering of experts by co-activation reveals {counted(view)} (Figure Y), with a "
+        f"by circular shifts, {_said(excess, 'bits')}. Clustering of experts by co-activation reveals {counted(view)}{clusters}, with a "
         f"silhouette above "
         f"that of random sets with the same loads of {clarity(view)}. The claim {structured}.", "",
         f"**5.2 Prophet and this structure.** MI(Prophet, ground truth) = {_said(prophet, 'bits')} of H = {_said(entropy, 'bits')}, that is "

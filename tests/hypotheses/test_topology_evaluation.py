@@ -119,6 +119,15 @@ def test_a_missing_baseline_bars_the_verdict():
     assert judge_criterion(TOPOLOGY, TOPOLOGY.criteria[5], made).outcome == "inconclusive"
 
 
+def test_every_predictor_is_shown_with_the_interval_of_the_same_method(shared):
+    table = shared.tables["predictor_home"]
+    ends = {(name, metric): (low, high) for name, metric, low, high in zip(*(table[column] for column in ("predictor", "metric", "low", "high")))}
+    prophet = shared.estimates["predictor_mi"]
+    assert ends["prophet", "predictor_mi"] == (prophet.low, prophet.high)
+    assert all(low < high for (name, metric), (low, high) in ends.items() if metric == "top1_accuracy" and name != "uniform")
+    assert {name for name, _ in ends} == set(shared.tables["predictor_mi"]["predictor"])
+
+
 def test_a_predictor_of_one_domain_decides_nothing_about_the_others():
     found = predictions()
     scores = {key: value for key, value in found.scores.items() if key != ("prophet", "domain1", "domain1")}
