@@ -119,11 +119,11 @@ def control_trace(kind: str) -> Path:
 
 def plant(context: Context) -> dict[str, Any]:
     """Store the control traces; returns what was planted, and why the positive one cannot be supported where it cannot."""
+    from analysis.threads import each
     from analysis.topology_controls import TopologyAim, plan_topology_controls
 
     plan = plan_topology_controls(context.trace, TopologyAim(seed=context.experiment.seed))
-    for kind in KINDS:
-        _store(context, plan, kind)
+    each(partial(_store, context, plan), KINDS, THREADS)
     return {"planted": plan.facts, "unreachable": plan.unreachable}
 
 
