@@ -18,7 +18,10 @@ LEAST_TRIALS = 12  # complete ones, for a front that is worth reading
 class SpectraSpec(Frozen):
     """Options of the SPECTRA router (experiments/testbed/routers/spectra.py says what each is), with those that the method leaves open.
 
-    dimension: r of the routing space; at least the number of experts leaves room for orthogonal ones.
+    dimension: r of the routing space; at least the number of experts leaves room for orthogonal ones. eps: temperature of the transport and of
+    the softmax in evaluation, the method's own "about 0.05" (testbed specification 3). It is a cold one, and a warmer one may well learn the
+    language better at the testbed's size; it stays declared as it is, for a temperature picked by the outcome would be another method, and
+    the sweep tries others on calibration documents.
     """
 
     dimension: Positive = 20

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from experiments.arm_sweep import MedianRule, choose, sweep, to_json
+from experiments.declaration import load
 from experiments.report.spectra_sweep import sweep_section
 from experiments.report.topology_columns import View
-from experiments.testbed.campaign_spec import ArmSweepSpec
+from experiments.stages import arm_sweep as stage
+from experiments.testbed.campaign_spec import LEAST_TRIALS, ArmSweepSpec, SpectraSpec
 
 SPEC = ArmSweepSpec(n_trials=12, eps=None)
 
@@ -73,6 +77,32 @@ def test_nothing_is_stopped_before_there_is_a_history():
     assert [rule.stop((1.0 - 0.1 * i, 4.0 + 0.1 * i)) for i in range(4)] == [None] * 4
     assert "below the median of 4 trials" in rule.stop((0.1, 9.0))
     assert rule.stop((0.1, 1.0)) is None  # worse in one objective is not worse
+
+
+def test_fewer_than_twelve_trials_are_a_sketch_and_the_full_profile_asks_for_twelve(tmp_path):
+    few = sweep(ArmSweepSpec(n_trials=3, eps=None), tmp_path, 0, World().train)
+    assert (few.n_complete, few.reason) == (3, "3 of 12 trials are complete: a sketch of the front")
+    assert few.chosen is not None
+    assert load("spectra", "full").campaign.sweep.n_trials >= LEAST_TRIALS == 12
+
+
+def test_the_choice_is_confirmed_on_both_kinds_of_documents(tmp_path, monkeypatch):
+    """Optimism is the chosen trial less fresh seeds on test documents; a part of it is there on the same documents already."""
+    values = {("calibration", 1000): (0.5, 4.9), ("calibration", 1001): (0.7, 5.1), ("test", 1000): (0.2, 5.2), ("test", 1001): (0.4, 5.4)}
+    chosen = {"lambda_ortho": 0.1, "mi_E_D": 0.8, "loss": 4.7}
+    seen = []
+    monkeypatch.setattr(stage, "_trained", lambda context, spectra, steps, seed: seen.append((spectra.lambda_ortho, steps)) or seed)
+    monkeypatch.setattr(stage, "measured", lambda context, checkpoint, split: values[split, checkpoint])
+    campaign = SimpleNamespace(sweep=ArmSweepSpec(steps=7, confirm_seeds=2))
+    context = SimpleNamespace(experiment=SimpleNamespace(campaign=campaign, spectra=SpectraSpec()), directory=tmp_path,
+                              read_json=lambda name: {"chosen": chosen, "knobs": ["lambda_ortho"]})
+    (tmp_path / "sweep").mkdir()
+    assert stage.confirm(context) == {"confirmed": True}
+    found = json.loads((tmp_path / "sweep" / "confirmed.json").read_text())
+    assert seen == [(0.1, 7)] * 2
+    assert [found["confirmed"][name]["value"] for name in ("mi_E_D", "loss")] == pytest.approx([0.3, 5.3])
+    assert found["optimism"] == pytest.approx({"mi_E_D": 0.5, "loss": -0.6})
+    assert found["choosing"] == pytest.approx({"mi_E_D": 0.2, "loss": -0.3})
 
 
 def test_the_report_shows_every_trial(swept):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,13 @@ from experiments.collection import routed_documents
 from experiments.progress import Silent
 from experiments.sources.huggingface import HuggingFaceSource
 from experiments.specs import SourceSpec
+from experiments.stages.arm_sweep import measured
 from experiments.testbed.arm_collection import Wanted, collect_all, is_whole
 from experiments.testbed.campaign import baseline_of, deal, plan, seeds_of, train_all
 from experiments.testbed.campaign_spec import CampaignSpec, SpectraSpec
 from experiments.testbed.material import stored
+from hypotheses.spectra_evidence import SpectraSettings
+from hypotheses.spectra_runs import RunCounts
 
 from .small_corpus import SMALL, small_corpus
 
@@ -322,3 +326,17 @@ def test_a_collection_of_another_checkpoint_or_of_other_documents_is_not_taken_f
     assert not is_whole(trained, wanted)
     assert not np.array_equal(was.loss_nats_D, now.loss_nats_D)
     assert was.trace.digest != now.trace.digest
+
+
+def test_a_trial_of_the_sweep_is_measured_as_an_arm_is(cache: Path, collected: Path) -> None:
+    """Choosing and confirming differ in documents alone, and the report's own numbers of an arm are of the same measure."""
+    run = arm_runs(collected, {"spectra": (3,)})["spectra"][0]
+    counts = RunCounts(run, SpectraSettings())
+    context: Any = SimpleNamespace(experiment=SimpleNamespace(source=SourceSpec(max_length=48, batch_size=4), seed=0), corpus=small_corpus())
+    bits, nats = measured(context, next(cache.glob("spectra-*")), "test")
+    assert bits == pytest.approx(counts.domain_draws()["mi_E_D"].estimates()[-1].value, abs=1e-9)
+    assert nats == pytest.approx(counts.loss_draws()["held_out_loss"].estimates()[-1].value, rel=1e-6)
+    places = [place for place, row in enumerate(run.trace.documents) if row.split == "calibration"]
+    calibration = measured(context, next(cache.glob("spectra-*")), "calibration")[1]
+    assert calibration == pytest.approx(run.loss_nats_D[places].sum() / run.tokens_D[places].sum(), rel=1e-3)
+    assert calibration != pytest.approx(nats, rel=1e-3)
