@@ -21,7 +21,7 @@ from experiments.report.spectra_tables import change, of_seeds
 from experiments.report.topology_columns import Drawn, View, estimate_of, not_drawn
 
 DRAWN = ("mi_E_D", "expert_affinity_avg", "purity_cross_fitted", "silhouette", "diversity_jsd_excess", "confidence", "repr_output", "gram_rms",
-         "held_out_loss")
+         "collapse_rate", "held_out_loss")
 Row = dict[str, Any]
 
 

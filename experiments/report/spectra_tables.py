@@ -89,7 +89,7 @@ def pairs_table(view: View) -> Table:
     """The headline and the judged metrics between the checkpoints of every seed."""
     rows: list[list[Cell]] = []
     for row in view.rows("pairs"):
-        if row["metric"] in ("mi_E_D", "gram_rms", "repr_output", "held_out_loss"):
+        if row["metric"] in ("mi_E_D", "gram_rms", "repr_output", "collapse_rate", "held_out_loss"):
             rows.append([row["metric"], row["seed"], estimate_of(row), row["unit"], row["reason"] or ""])
     return Table("checkpoint_pairs", "Level 1: the change between the two checkpoints of each seed, over documents",
                  [Column("metric"), Column("seed", "number"), number_column("change [95% interval]"), Column("unit"), reason_column()], rows,
