@@ -22,6 +22,7 @@ ALIASES = {
     "--n-experts": "trace.n_experts",
     "--top-k": "trace.top_k",
     "--moe-layers": "trace.moe_layers",
+    "--leave-out-first": "trace.leave_out_first",
     "--format": "trace.format",
     "--mapping": "trace.mapping",
     "--num-samples": "corpus.num_samples",
@@ -31,7 +32,7 @@ ALIASES = {
     "--entropy-threshold": "analysis.entropy_threshold",
     "--seed": "seed",
 }
-NUMBERS = ("trace.n_experts", "trace.top_k", "trace.moe_layers",
+NUMBERS = ("trace.n_experts", "trace.top_k", "trace.moe_layers", "trace.leave_out_first",
            "source.batch_size", "source.max_length", "corpus.num_samples", "analysis.frequency_threshold", "seed")
 NOISY = ("torchao", "torch.utils._pytree", "bitsandbytes")  # remarks at import about kernels that other machines have
 ALIAS_HELP = {
@@ -40,6 +41,7 @@ ALIAS_HELP = {
     "--n-experts": "with --trace: experts of a layer, where the file does not say",
     "--top-k": "with --trace: choices of a token, where the file does not say",
     "--moe-layers": "with --trace: how many MoE layers the model has, where the file does not say",
+    "--leave-out-first": "with --trace: rows at the beginning of every document, such as those of a chat template",
     "--format": "with --trace: name of the format, where content does not tell",
     "--mapping": "with --trace: TOML file that says what the columns of a plain table mean",
     "--quantize": "8bit or 4bit: the experts, really, or refused",

@@ -97,7 +97,7 @@ def _trace(tables: Mapping[str, Any]) -> Iterator[Found]:
     model = _table(tables, "source").get("model", SourceSpec().model)
     if paths and not model.startswith("testbed:"):
         yield ("source", "model"), f"{model!r} would not be run: the routing is read from trace.paths", "give one of the two"
-    for key in ("format", "model", "n_experts", "top_k", "layers", "moe_layers", "mapping", "domains"):
+    for key in ("format", "model", "n_experts", "top_k", "layers", "moe_layers", "leave_out_first", "mapping", "domains"):
         if trace.get(key) and not paths:
             yield ("trace", key), "says something of files that are not named", "add trace.paths"
 

@@ -50,7 +50,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(root: Path, arguments: argparse.Namespace) -> int:
     """Count and write."""
     from experiments.importing import Reading
-    from experiments.inspecting import opened
+    from experiments.inspecting import findings, opened
     from tracking.atomic import write_bytes, write_json
 
     given, out = Path(arguments.trace), Path(arguments.out)
@@ -62,8 +62,11 @@ def run(root: Path, arguments: argparse.Namespace) -> int:
     tally = tally_of(trace, None if arguments.split == "all" else arguments.split, by_document=arguments.form == "moe-infinity")
     content = {"eplb": lambda: npy(load_matrix(tally)), "moe-infinity": lambda: npy(activations(tally)),
                "csv": lambda: csv_bytes(table(tally)), "parquet": lambda: parquet_bytes(table(tally))}[arguments.form]()
+    spoilt = [one.to_json() for one in findings(trace, None if arguments.split == "all" else arguments.split) if "loads" in one.invalidates]
     write_bytes(out, content)
-    write_json(out.with_name(out.name + ORIGIN), origin(tally, given.name, arguments.form, arguments.split))
+    write_json(out.with_name(out.name + ORIGIN), {**origin(tally, given.name, arguments.form, arguments.split), "flaws": spoilt})
+    for one in spoilt:
+        print(f"  flawed: {one['code']}: {one['words']}; {one['remedy']}")
     print(f"{out}: {arguments.form} of {len(tally.ids):,} {tally.unit}s, {len(tally.counts)} layers; its origin is in {out.name}{ORIGIN}")
     return 0
 

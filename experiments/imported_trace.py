@@ -51,6 +51,18 @@ class Draw:
         return "test" if int.from_bytes(digest[:8], "big") / 2**64 < self.test_share else "calibration"
 
 
+@dataclass(frozen=True)
+class Said:
+    """What is said of all files together.
+
+    moe_layers: how many the model has, where the files do not say (a trace may hold some of them);
+    leave_out_first: rows at the beginning of every document that are left out, such as those of a chat template.
+    """
+
+    moe_layers: int | None = None
+    leave_out_first: int = 0
+
+
 def opened(paths: Sequence[Path], options: Sequence[ReadOptions], format_name: str | None = None) -> tuple[Opened, ...]:
     """Each path with its reader, the format recognised by content unless named. Raises ReadError for what cannot be read."""
     found = []
@@ -75,15 +87,14 @@ def sha256_of(path: Path) -> str:
     return total.hexdigest()
 
 
-def joined(parts: Sequence[Opened], draw: Draw, moe_layers: int | None = None) -> ImportedTrace | CountsTrace:
-    """All parts as one trace; moe_layers: how many the model has, where the files do not say (of which a trace may hold some).
-
-    Raises ReadError where they are not of one model, or rows and counts are mixed.
-    """
-    meta = _meta_of(parts, moe_layers)
+def joined(parts: Sequence[Opened], draw: Draw, said: Said = Said()) -> ImportedTrace | CountsTrace:
+    """All parts as one trace. Raises ReadError where they are not of one model, or rows and counts are mixed."""
+    meta = _meta_of(parts, said)
     counts = [part.trace for part in parts if isinstance(part.trace, ForeignCounts)]
     if not counts:
-        return ImportedTrace(tuple(parts), draw, meta)
+        return ImportedTrace(tuple(parts), draw, meta, said.leave_out_first)
+    if said.leave_out_first:
+        raise ReadError(f"{parts[0].path}: holds counts and no rows, so that none can be left out; leave --leave-out-first out")
     if len(counts) < len(parts):
         kinds = ", ".join(f"{part.path}: {COUNTS if isinstance(part.trace, ForeignCounts) else ROWS}" for part in parts)
         raise ReadError(f"rows and counts cannot be one trace ({kinds}); import them apart")
@@ -93,10 +104,10 @@ def joined(parts: Sequence[Opened], draw: Draw, moe_layers: int | None = None) -
 class ImportedTrace:
     """Implements analysis.trace.RoutingTrace over foreign parts; `numbered` is what a store is filled from."""
 
-    def __init__(self, parts: tuple[Opened, ...], draw: Draw, meta: TraceMeta) -> None:
+    def __init__(self, parts: tuple[Opened, ...], draw: Draw, meta: TraceMeta, leave_out_first: int = 0) -> None:
         self.meta = meta
         self.parts = parts
-        self._draw = draw
+        self._draw, self._leave_out = draw, leave_out_first
         self._first = [0]
         self._rows: list[DocumentRow] = []
         for part in parts:
@@ -118,6 +129,7 @@ class ImportedTrace:
     def digest(self) -> str:
         """SHA-256 over the files' digests and the documents with their splits."""
         lines = [f"{part.format} {part.sha256}" for part in self.parts] + [f"{row.id}\0{row.domain}\0{row.split}" for row in self._rows]
+        lines += [f"without the first {self._leave_out} rows"] if self._leave_out else []
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def numbered(self, finished: frozenset[int] = frozenset()) -> Iterator[tuple[int, TraceBatch]]:
@@ -134,6 +146,7 @@ class ImportedTrace:
                 if number >= PER_PART:
                     raise ReadError(f"{part.path}: more than {PER_PART:,} batches; split the file, or import it in parts")
                 if base + number not in finished:
+                    batch = _without_first(batch, self._leave_out, part) if self._leave_out else batch
                     yield base + number, replace(batch, document=(batch.document + self._first[index]).astype(np.int32))
 
     def batches(self, *, split: str | None = None, layers: Sequence[int] | None = None) -> Iterator[TraceBatch]:
@@ -153,6 +166,19 @@ class ImportedTrace:
         return [replace(row, document=first + number, split=self._draw.split(row.id) if dealt else row.split) for number, row in enumerate(rows)]
 
 
+def _without_first(batch: TraceBatch, n: int, part: Opened) -> TraceBatch:
+    """The rows of whole documents but for the first n of each. Raises ReadError for a document that has no more."""
+    new = np.r_[True, batch.document[1:] != batch.document[:-1]] if len(batch) else np.zeros(0, bool)
+    starts = np.flatnonzero(new)
+    lengths = np.diff(starts, append=len(batch))
+    if (lengths <= n).any():
+        short = int(batch.document[starts[np.argmin(lengths)]])
+        name = part.trace.documents[short].id  # type: ignore[union-attr]
+        raise ReadError(f"{part.path}: document {name!r} has {int(lengths.min())} rows, of which the first {n} would be left out "
+                        f"({int((lengths <= n).sum())} such documents here); choose a smaller --leave-out-first (trace.leave_out_first)")
+    return chosen_rows(batch, np.arange(len(batch)) - np.repeat(starts, lengths) >= n)
+
+
 def _of_layers(batch: TraceBatch, layers: list[int]) -> TraceBatch:
     def parts(column: tuple[Any, ...] | None) -> Any:
         return None if column is None else tuple(column[layer] for layer in layers)
@@ -170,7 +196,7 @@ def _refuse_repeats(parts: Sequence[Opened], first: Sequence[int], rows: Sequenc
                         "a document is counted once: give each file once, or each its own domain")
 
 
-def _meta_of(parts: Sequence[Opened], moe_layers: int | None) -> TraceMeta:
+def _meta_of(parts: Sequence[Opened], said: Said) -> TraceMeta:
     """The parts' common meta, with the largest vocabulary, and what each file said kept under `details.imported`."""
     first = parts[0].trace.meta
     for part in parts[1:]:
@@ -185,8 +211,10 @@ def _meta_of(parts: Sequence[Opened], moe_layers: int | None) -> TraceMeta:
         details = {**first.details, **details}
     else:
         details |= {**_lengths(parts), **_said_by_all(parts)}
-    if moe_layers is not None:
-        details["moe_layers_of_model"] = moe_layers
+    if said.moe_layers is not None:
+        details["moe_layers_of_model"] = said.moe_layers
+    if said.leave_out_first:
+        details["rows_left_out_first"] = said.leave_out_first
     known = details.get("moe_layers_of_model", len(first.layers))
     if known < len(first.layers):
         raise ReadError(f"{parts[0].path}: {len(first.layers)} layers were recorded, and the model is said to have {known} MoE layers; correct "

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.trace import CountsTrace, RoutingTrace
-from experiments.imported_trace import Draw, ImportedTrace, joined, opened
+from experiments.imported_trace import Draw, ImportedTrace, Said, joined, opened
 from experiments.progress import Console
 from experiments.readers.contract import ReadError, ReadOptions
 from experiments.specs import TraceSpec
@@ -36,6 +36,8 @@ def add_reading(command: argparse.ArgumentParser) -> None:
     command.add_argument("--layers", default=None, help="block indices of the MoE layers in order, such as 1,2,3")
     command.add_argument("--moe-layers", type=int, default=None, metavar="N", help="how many MoE layers the model has, where the file does not say; "
                          "it may hold some of them")
+    command.add_argument("--leave-out-first", type=int, default=0, metavar="N", help="leave out the first rows of every document, such as those of "
+                         "a chat template")
     command.add_argument("--mapping", type=Path, default=None, metavar="TOML", help="what the columns of a plain table mean")
 
 
@@ -46,7 +48,7 @@ class Reading:
     options: ReadOptions = ReadOptions()
     format: str | None = None
     domains: tuple[str, ...] = ()
-    moe_layers: int | None = None
+    said: Said = Said()
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Reading:
@@ -55,7 +57,9 @@ class Reading:
         if not all(one.isdecimal() for one in named):
             raise ReadError(f"--layers {arguments.layers}: give block indices such as 1,2,3")
         options = ReadOptions(None, arguments.model, arguments.n_experts, arguments.top_k, tuple(map(int, named)) or None, arguments.mapping)
-        return cls(options, arguments.format, tuple(arguments.domain), arguments.moe_layers)
+        if arguments.leave_out_first < 0 or (arguments.moe_layers or 1) < 1:
+            raise ReadError("--leave-out-first and --moe-layers: give numbers of rows from 0 and of layers from 1")
+        return cls(options, arguments.format, tuple(arguments.domain), Said(arguments.moe_layers, arguments.leave_out_first))
 
     def refuse_for(self, path: Path) -> None:
         """Raise ReadError where something was said of a trace of ours, which says it itself."""
@@ -67,7 +71,7 @@ class Reading:
         if self.domains and len(self.domains) != len(paths):
             raise ReadError(f"--domain was given {len(self.domains)} times for {len(paths)} paths; give one for each, or none")
         labelled = [replace(self.options, domain=label) for label in self.domains or (self.options.domain,) * len(paths)]
-        return joined(opened(paths, labelled, self.format), draw, self.moe_layers)
+        return joined(opened(paths, labelled, self.format), draw, self.said)
 
 
 def run(arguments: argparse.Namespace) -> int:

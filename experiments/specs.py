@@ -136,6 +136,7 @@ class TraceSpec(Frozen):
     top_k: Positive | None = None
     layers: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     moe_layers: Positive | None = None  # of the model; the trace may hold some of them
+    leave_out_first: Annotated[int, Field(ge=0)] = 0  # rows of every document, such as those of a chat template
     mapping: str | None = None
     test_share: Annotated[float, Field(gt=0, le=1)] = 0.7  # 1 where nothing is tuned: every document is judged
     salt: str = "assay"

@@ -153,7 +153,8 @@ CODES: dict[str, Kind] = {
         "invalidating"),
     "shared_prefix": Kind(
         "documents begin alike", "the rows of a template are alike in every document: they look like agreement between documents, and like a "
-        "difference between domains that have other templates", "drop the template's rows, or show results with and without them",
+        "difference between domains that have other templates", "leave the template's rows out (--leave-out-first N), or show results with and "
+        "without them",
         ("domains", "intervals"), "invalidating", ALIKE_ROWS),
     "few_documents": Kind(
         "few independent documents", "intervals and tests over documents have little to stand on", "collect more documents", (), "note"),

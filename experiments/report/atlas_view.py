@@ -54,6 +54,9 @@ def read_first(view: View) -> Section:
     """Caveats of the trace, and what the numbers are of."""
     said = [str(one) for one in view.facts.get("caveats", ())]
     blocks: list[Block] = [Paragraph(f"{one[0].upper()}{one[1:]}.", "warning") for one in said if one]
+    blocks += [Paragraph(f"{one['code']}: {one['words']}. It spoils {', '.join(one['invalidates']).replace('_', ' ')}: no number below that rests on "
+                         "these is fit for a claim.", "warning")
+               for one in (view.content.audit or {}).get("findings", ()) if one["invalidates"] and not one["accepted"]]
     counts = {name: n for name, n in view.facts.get("n_documents_per_domain", {}).items() if n}
     if counts:
         shown = ", ".join(f"{name} {n}" for name, n in list(counts.items())[:12]) + (f" and {len(counts) - 12} more" if len(counts) > 12 else "")

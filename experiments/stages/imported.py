@@ -12,7 +12,7 @@ from analysis.trace import SPLITS, CountsTrace, TraceError
 from experiments import claims
 from experiments.collection import counts_of_rows
 from experiments.evaluation_files import plain
-from experiments.imported_trace import Draw, ImportedTrace, joined, opened
+from experiments.imported_trace import Draw, ImportedTrace, Said, joined, opened
 from experiments.readers.contract import ReadError, ReadOptions
 from experiments.specs import TraceSpec
 from experiments.stages.collect import keep_type_counts
@@ -33,7 +33,8 @@ def open_declared(spec: TraceSpec) -> ImportedTrace | CountsTrace:
     labels = spec.domains or (None,) * len(paths)
     options = [ReadOptions(label, spec.model, spec.n_experts, spec.top_k, spec.layers, Path(spec.mapping) if spec.mapping else None)
                for label in labels]
-    return joined(opened(paths, options, spec.format), Draw(spec.test_share, spec.salt), spec.moe_layers)
+    return joined(opened(paths, options, spec.format), Draw(spec.test_share, spec.salt),
+                  Said(spec.moe_layers, spec.leave_out_first))
 
 
 def documents(context: Context) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from analysis.trace import CountsTrace, DocumentRow, TraceError
 from experiments import exporting
 from experiments.cli import main
 from experiments.readers import ReadOptions, moe_infinity
+from tests.analysis.audit.flaws import planted, whole
 from tests.references.memory_trace import MemoryTrace
 from tests.synthetic_trace import make_batch, make_meta
 from tracking.traces import TraceWriter
@@ -117,3 +118,15 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert np.load(tmp_path / "load.npy").sum() == 2 * 2 * len(trace().shards[0])
     assert main(["export", str(tmp_path / "trace"), str(tmp_path / "load.csv"), "--form", "eplb"]) == 1
     assert "is written as .npy" in capsys.readouterr().err
+
+
+def test_counts_of_a_flawed_trace_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = planted("dense_layers", 0)
+    writer = TraceWriter.create_or_resume(tmp_path / "trace", trace.meta, trace.documents)
+    batch = whole(trace)
+    writer.write_shard(0, batch, np.unique(batch.document).tolist())
+    writer.finish()
+    assert main(["export", str(tmp_path / "trace"), str(tmp_path / "load.npy"), "--form", "eplb"]) == 0
+    assert "flawed: dense_layers: 1 layers choose expert 0" in capsys.readouterr().out
+    (flaw,) = json.loads((tmp_path / "load.npy.origin.json").read_text())["flaws"]
+    assert flaw["code"] == "dense_layers" and "loads" in flaw["invalidates"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from analysis.trace import CountsTrace, DocumentRow, TraceBatch, TraceError, TraceMeta
-from experiments.imported_trace import PER_PART, Draw, ImportedTrace, Opened, joined, opened, sha256_of
+from experiments.imported_trace import PER_PART, Draw, ImportedTrace, Opened, Said, joined, opened, sha256_of
 from experiments.importing import whole
 from experiments.readers.contract import SPLIT, ForeignCounts, ReadError, ReadOptions, Remark
 from experiments.stages.imported import store
@@ -87,9 +87,25 @@ def test_what_one_part_doubts_is_in_doubt_and_what_all_vouch_for_is_vouched_for(
 
 def test_layers_of_the_model_are_said_where_the_files_do_not() -> None:
     one = [part("a.x", Foreign("code", 3))]
-    assert joined(one, QUIET_DRAW, 7).meta.details["moe_layers_of_model"] == 7
+    assert joined(one, QUIET_DRAW, Said(7)).meta.details["moe_layers_of_model"] == 7
     with pytest.raises(ReadError, match="2 layers were recorded, and the model is said to have 1"):
-        joined(one, QUIET_DRAW, 1)
+        joined(one, QUIET_DRAW, Said(1))
+
+
+def test_the_first_rows_of_every_document_are_left_out() -> None:
+    parts = [part("a.x", Foreign("code", 5)), part("bb.x", Foreign("news", 4, seed=1))]
+    every, rest = joined(parts, QUIET_DRAW), joined(parts, QUIET_DRAW, Said(leave_out_first=3))
+    assert isinstance(every, ImportedTrace) and isinstance(rest, ImportedTrace) and every.digest != rest.digest
+    assert rest.meta.details["rows_left_out_first"] == 3
+    for (_, whole_), (_, kept) in zip(every.numbered(), rest.numbered(), strict=True):
+        late = whole_.position >= 3
+        assert np.array_equal(kept.document, whole_.document[late]) and np.array_equal(kept.ids[1], whole_.ids[1][late])
+        assert set(kept.document.tolist()) == set(whole_.document.tolist()) and int(kept.position.min()) == 3
+    with pytest.raises(ReadError, match="rows, of which the first 15 would be left out"):
+        list(joined(parts, QUIET_DRAW, Said(leave_out_first=15)).numbered())
+    counts = [part("c.x", ForeignCounts(make_meta(((8, 2),)), ("code",), (np.ones((1, 8), np.int64),)))]
+    with pytest.raises(ReadError, match="holds counts and no rows"):
+        joined(counts, QUIET_DRAW, Said(leave_out_first=1))
 
 
 def test_documents_of_both_files_are_numbered_through_and_dealt_by_their_id() -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from analysis.audit import audit, audit_tables
 from analysis.trace import CountsTrace, DocumentRow, LayerMeta, TraceBatch, TraceMeta
+from experiments.imported_trace import Said
+from experiments.importing import Reading
 from experiments.inspecting import findings, opened
 from tests.references.memory_trace import meta
 
@@ -38,6 +40,12 @@ def test_first_tokens_of_esft_are_sinks_and_its_sequences_share_a_template() -> 
         assert found["first_token_sinks"].count == 26 and f"of {documents} first tokens" in found["first_token_sinks"].words
         assert f"{documents} of {documents} documents" in found["shared_prefix"].words
         assert found["shared_prefix"].invalidates == spoilt and not found["first_token_sinks"].invalidates
+
+
+def test_without_its_template_nothing_of_esft_withholds_a_verdict() -> None:
+    trace = opened(ESFT / "intent.npz", Reading(said=Said(leave_out_first=16)))
+    found = findings(trace)
+    assert not any(one.invalidates for one in found) and "shared_prefix" not in {one.code for one in found}
 
 
 def test_the_slots_of_esft_are_unsorted_at_the_source() -> None:

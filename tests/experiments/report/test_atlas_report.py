@@ -16,6 +16,7 @@ from analysis.trace import CountsTrace
 from experiments.report import atlas_sections, figure_files
 from experiments.report.atlas_folder import FOLDER, folder, seed_keys, uniform_range
 from experiments.report.atlas_next import blocks as next_blocks
+from experiments.report.atlas_view import read_first
 from experiments.report.blocks import Paragraph, Picture, Table
 from experiments.report.content import ReportContent, TraceFacts
 from experiments.report.joint import Joint, write_joint
@@ -112,6 +113,15 @@ def test_the_page_has_every_part_in_order(planted, directory):
                      "separated_layers", "repetition", "expert_transition_heatmap", "expert_usage_timeline", "expert_selection_traces"}
     text = (directory / "report" / "report.html").read_text()
     assert "../hypotheses/repetition/report/report.html" in text and "seed: p (naive)" in text and "Verdicts" in text
+
+
+def test_what_a_flaw_spoils_is_read_first(planted):
+    _, view, _ = planted
+    entry = {"code": "shared_prefix", "words": "all begin alike", "invalidates": ["domains", "intervals"], "accepted": False}
+    flawed, accepted, clean = (replace(view, content=replace(view.content, audit={"findings": found}))
+                               for found in ([entry], [{**entry, "accepted": True}], []))
+    spoken = [said([read_first(one)]) for one in (flawed, accepted, clean)]
+    assert "shared_prefix: all begin alike. It spoils domains, intervals" in spoken[0] and spoken[1] == spoken[2] and "spoils" not in spoken[1]
 
 
 def test_names_are_unique(planted):
