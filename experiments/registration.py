@@ -88,12 +88,14 @@ def model_name(model: str) -> str:
 
 
 def departures(experiment: Experiment, claim: Hypothesis) -> list[str]:
-    """Settings that differ from those the claim names, accepted flaws, and splits drawn otherwise than declared; each makes the finding post hoc."""
+    """Settings that differ from those the claim names, accepted flaws, rows left out, and splits drawn otherwise; each makes the finding post hoc."""
     actual = {f"{table}.{key}": value for table in ("analysis", "uncertainty", "source", "topology", "atlas")
               for key, value in getattr(experiment, table).model_dump(mode="json").items()}
     differing = [f"{key} = {actual.get(key)!r}, declared {wanted!r}" for key, wanted in sorted(claim.settings.items())
                  if actual.get(key) != wanted]
     differing += [f"accepted finding of the audit: {code}" for code in experiment.audit.accept]
+    if experiment.trace.leave_out_first:
+        differing.append(f"the first {experiment.trace.leave_out_first} rows of every document left out")
     return differing + [f"--set {text}" for text in experiment.overrides if text.split("=")[0].strip() in DRAWING]
 
 

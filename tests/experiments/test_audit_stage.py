@@ -150,6 +150,26 @@ def test_findings_are_logged_with_their_share_and_whether_they_withhold() -> Non
     assert projection.audit_metrics({}) == [] and projection.audit_tags({}) == {}
 
 
+@pytest.mark.parametrize(("details", "spoilt"), [
+    ({}, {"repetition": "slot_order_unknown", "topology": "slot_order_unknown"}), ({"slot_order": "falling score"}, {}),
+    ({"slot_order": "falling score", "documents_are": "passes of a server"},
+     {"repetition": "documents_not_texts", "topology": "documents_not_texts", "domain_specialisation": "documents_not_texts"}),
+])
+def test_what_rests_on_first_choices_or_texts_is_withheld_where_nobody_vouches(details: dict, spoilt: dict[str, str], tmp_path: Path) -> None:
+    documents, meta = make_documents(60), replace(make_meta(weights_mean="absent"), details=details)
+    batch = replace(make_batch(np.random.default_rng(0), make_meta(), documents), weights=None)
+    (tmp_path / "run").mkdir()
+    writer = TraceWriter.create_or_resume(tmp_path / "run" / "trace", meta, documents)
+    writer.write_shard(0, batch, [row.document for row in documents])
+    writer.finish()
+    one = context(tmp_path / "run")
+    audit.run(one)
+    for name in ("repetition", "topology", "domain_specialisation"):
+        found = audit.flawed(one, name)
+        assert set(found) == ({criterion.metric for criterion in hypotheses.find(name).criteria} if name in spoilt else set())
+        assert all(spoilt[name] in why and f"--accept {spoilt[name]}" in remedy for why, remedy in found.values())
+
+
 def test_every_claim_rests_on_families_that_there_are() -> None:
     for name in ("var", "topology", "repetition", "domain_specialisation", "spectra"):
         rests = claims.rests_on(claims.of(name))
@@ -162,5 +182,7 @@ def test_accepting_is_declared_and_recorded() -> None:
     assert "audit" not in protocol(plain, [claim]) and protocol(accepting, [claim])["audit"] == {"accept": ["warm_up"]}
     assert departures(plain, claim) == [] and departures(accepting, claim) == ["accepted finding of the audit: warm_up"]
     assert overrides_of(parser().parse_args(["run", "var", "--accept", "warm_up", "--accept", "padding"])) == ['audit.accept=["warm_up", "padding"]']
+    shortened = load("var", "quick", ["trace.paths=['a.npz']", "trace.leave_out_first=16"])
+    assert departures(shortened, claim) == ["the first 16 rows of every document left out"]
     with pytest.raises(DeclarationError, match="no finding of the audit has this code"):
         load("var", "quick", ["audit.accept=['nonsense']"])
