@@ -190,6 +190,8 @@ def caveats(counts: AtlasCounts) -> list[str]:
     left_out = int(counts.trace.meta.details.get("moe_layers_of_model", len(counts.layers))) - len(counts.layers)
     if left_out:
         out.append(f"{left_out} of the model's {left_out + len(counts.layers)} MoE layers are not in the trace: means over layers are of the others")
+    if counts.trace.meta.details.get("rows_left_out_first"):
+        out.append(f"the first {counts.trace.meta.details['rows_left_out_first']} rows of every document are left out")
     if len(counts.domains) == 1:
         out.append(f"one domain ({counts.domains[0]}): nothing can be said across domains")
     single = sum(layer.top_k == 1 for layer in counts.layers)

@@ -45,5 +45,5 @@ def write_joint(run_directory: Path, joint: Joint) -> Path:
     sections = [verdicts_section(joint.contents), *joint.sections, integrity_section(first.audit), quality_section(first), provenance_section(first)]
     words = {content.finding.verdict or "none" for content in joint.contents}
     page = Page(joint.title, [model_words(first), f"Hypotheses {', '.join(content.finding.hypothesis for content in joint.contents)}"],
-                words.pop() if len(words) == 1 else "none", sections)
+                words.pop() if len(words) == 1 else "none" if "none" in words else "inconclusive", sections)
     return write_page(run_directory, page)

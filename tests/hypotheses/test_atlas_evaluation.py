@@ -62,6 +62,13 @@ def test_usage_is_the_seeds_beside_its_null(found, tables):
         assert [row["n"] for row in rows_of(found.tables["loads"], layer=layer)] == n.tolist()
 
 
+def test_what_is_left_out_is_a_caveat(trace):
+    details = {"rows_left_out_first": 16, "moe_layers_of_model": 5}
+    said = describe(AtlasEvidence(replace(trace, meta=replace(trace.meta, details=details)), FAST)).facts["caveats"]
+    assert "the first 16 rows of every document are left out" in said
+    assert any(one.startswith("2 of the model's 5 MoE layers are not in the trace") for one in said)
+
+
 def test_no_interval_goes_beyond_what_its_statistic_can_be():
     """An expert of one document is in use; an end of the bootstrap, reflected at the value, would be 9 of 8 experts."""
     base = world(PLAN, base=corpus(domains=2, test=20, calibration=0, length=40, layers=1, experts=8, k=1))
