@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from analysis.comparison import MAX_SIGN_FLIPS, method_estimate, seed_comparison
 from analysis.domain_labels import basic_estimates
@@ -18,6 +18,7 @@ from analysis.resampling import basic_interval, generator, refuse_tokens
 from experiments.specialization_metrics import Features, estimate_named
 
 SEED_BOOTSTRAP = 1_000
+ON_WORD = "{n} values of each method, taken as training seeds on the caller's word"
 NOT_REPLICATES = ("a t test of bootstrap replicates has p near 0 whatever the models, for p falls with the number of replicates; give one value per "
                   "training seed (units=\"seeds\"), or compare two checkpoints by documents with analysis.paired_draws")
 Document = Mapping[str, Any]
@@ -35,13 +36,14 @@ class Bootstrapped:
 
 def bootstrap_metric(metric_fn: str | Callable[..., Any], features: Features | Sequence[Document], n_bootstrap: int = SEED_BOOTSTRAP, *,
                      unit: str = "document", layer: int | None = None, level: float = 0.95, seed: int = 0) -> Bootstrapped:
-    """A metric with the basic interval of a bootstrap of whole documents inside domains.
+    """A metric with an interval over whole documents at `level`: the basic one of a bootstrap inside domains, but for compute_* functions.
 
-    features: from extract_features, or a list as in the seed's D.2: mappings of arrays [B, S, ...] with `domain_labels` (and
-    `document_ids`), whose rows are documents. metric_fn: a function of such a list with one document an entry (of Features: expert_ids and
-    routing_weights [S, K] of one layer, the last if None, domain_labels [S], document_ids); and of Features also id or function of a metric
-    of counts_DE, or one of the compute_* functions that give a number. unit="token", and lists of single tokens, are refused (ValueError):
-    tokens of one document share its topic, and such intervals cover 25 % instead of 95 %.
+    features: from extract_features, or a list as in the seed's D.2 (see documents_of). metric_fn: a function of such a list with one document
+    an entry (of Features: expert_ids and routing_weights [S, K] of one layer, the last if None, domain_labels [S], document_ids); and of
+    Features also id or function of a metric of counts_DE, or one of the compute_* functions that give a number. These keep the interval that
+    is right for them, named in the estimate's `method`: a group jackknife, on which n_bootstrap has no bearing, or, for purities and
+    silhouettes, a bootstrap of n_bootstrap replicates. unit="token", and features whose rows are tokens of unknown documents, are refused
+    (ValueError): tokens of one document share its topic, and such intervals cover 25 % instead of 95 %.
     """
     refuse_tokens(unit)
     if isinstance(features, Features):
@@ -93,23 +95,59 @@ def routed_documents(features: Features, layer: int | None = None) -> Iterator[d
 
 
 def documents_of(features: Sequence[Document]) -> Iterator[dict[str, Any]]:
-    """Rows of the batches as documents; rows of one document id are one. ValueError for single tokens."""
-    found: dict[str, dict[str, Any]] = {}
+    """The documents of batches of arrays, each once; the pieces of one document id are one document.
+
+    A batch: `domain_labels` ([B] or [B, S]) beside arrays [B, S, ...] of which a row is (a piece of) a document, `expert_ids` [B, S, K] among
+    them; or flat arrays [T, ...] of single tokens with `document_ids` [T]. ValueError where rows are tokens and nothing says of which document,
+    or where no document has a second token: [T, K] of tokens looks like [B, S] of documents, and is never taken for it.
+    """
+    found: dict[str, dict[str, list[Any]]] = {}
     for number, batch in enumerate(features):
         if not isinstance(batch, Mapping) or "domain_labels" not in batch:
             refuse_tokens("token")
         arrays = {name: np.asarray(value) for name, value in batch.items() if name != "document_ids" and value is not None}
-        size = len(arrays["domain_labels"]) if arrays["domain_labels"].ndim else 0
-        if size == 0 or any(one.ndim < 2 or len(one) != size for name, one in arrays.items() if name != "domain_labels"):
-            refuse_tokens("token")  # a row of a batch is a document [S, ...], never a token
-        ids = [str(one) for one in batch.get("document_ids", [f"batch {number}, row {row}" for row in range(size)])]
-        for row, name in enumerate(ids):
-            one = {key: np.atleast_1d(value[row]) for key, value in arrays.items()}
-            had = found.get(name)
-            found[name] = {"document_ids": name, **(one if had is None else {key: np.concatenate([had[key], one[key]]) for key in one})}
+        labels = arrays["domain_labels"]
+        if not labels.ndim or any(not one.ndim or len(one) != len(labels) for one in arrays.values()):
+            refuse_tokens("token")
+        flat = not _of_sequences(arrays)
+        if flat and batch.get("document_ids") is None:
+            _refuse(f"features: batch {number} has rows of single tokens, or of [B, S] without the experts' axis, and no document_ids; give "
+                    "arrays [B, S, K], or document_ids [T]")
+        ids = [str(one) for one in batch.get("document_ids", _numbered(number, len(labels)))]
+        for row, name in zip(range(len(labels)), ids, strict=True):
+            document = found.setdefault(name, {})
+            for key, value in arrays.items():
+                document.setdefault(key, []).append(value[row : row + 1] if flat else np.atleast_1d(value[row]))
     if not found:
         raise ValueError("features: no document; give batches of arrays [B, S, ...] with domain_labels")
-    yield from found.values()
+    whole = [{"document_ids": name, **{key: np.concatenate(parts) for key, parts in of.items()}} for name, of in found.items()]
+    longest = max((len(one) for document in whole for key, one in document.items() if key not in ("document_ids", "domain_labels")), default=0)
+    if longest < 2:
+        _refuse("features: no document has a second token; give the documents that the tokens are of as document_ids")
+    yield from whole
+
+
+def _refuse(why: str) -> NoReturn:
+    try:
+        refuse_tokens("token")
+    except ValueError as error:
+        raise ValueError(f"{why}; {error}") from None
+    raise AssertionError
+
+
+def _numbered(batch: int, n: int) -> list[str]:
+    return [f"batch {batch}, row {row}" for row in range(n)]
+
+
+def _of_sequences(arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether rows are sequences [S, ...]: by the labels [B, S], by expert_ids [B, S, K], else by every array [B, S, ...]."""
+    known = [one for name, one in arrays.items() if name != "domain_labels"]
+    labels, experts = arrays["domain_labels"], arrays.get("expert_ids")
+    if labels.ndim > 1:
+        return all(one.shape[:2] == labels.shape[:2] for one in known)
+    if experts is not None:
+        return experts.ndim > 2 and all(one.shape[:2] == experts.shape[:2] for one in known)
+    return bool(known) and all(one.ndim > 2 for one in known)
 
 
 def _domain_of(document: Document, number: int) -> str:
@@ -124,9 +162,12 @@ def compare_models(metric_switch: ArrayLike, metric_SPECTRA: ArrayLike, *, units
     """Two methods by one value per training seed, paired: t, p of the t test and of sign flips, and the difference SPECTRA less Switch.
 
     t has the seed's sign, that of Switch less SPECTRA: negative where SPECTRA's values are larger. Three seeds give an interval, five a verdict
-    (`significant` is None below). units other than "seeds", and more values than trainings can be (20), are refused (ValueError): bootstrap
-    replicates, documents and tokens are no trainings.
+    (`significant` is None below). Refused (ValueError): units other than "seeds", what bootstrap_metric returns, and more values than trainings
+    can be (20): bootstrap replicates, documents and tokens are no trainings. Numbers do not show what they are: that these are of trainings
+    is taken on the caller's word, and `reason` says so.
     """
+    if any(_is_resampled(values) for values in (metric_switch, metric_SPECTRA)):
+        raise ValueError(f"an estimate with its interval over documents is one value of one training: {NOT_REPLICATES}")
     a, b = (np.asarray(values, np.float64).ravel() for values in (metric_switch, metric_SPECTRA))
     if units != "seeds" or max(len(a), len(b)) > MAX_SIGN_FLIPS:
         what = f"units={units!r}" if units != "seeds" else f"{max(len(a), len(b))} values are no training seeds"
@@ -137,7 +178,14 @@ def compare_models(metric_switch: ArrayLike, metric_SPECTRA: ArrayLike, *, units
     test = seed_comparison(a - b) if found.value is not None else None
     significant = None if test is None or found.gate or found.low is None or found.high is None else not found.low <= 0 <= found.high
     return {"difference": found, "t_statistic": None if test is None else test.t, "p_value": None if test is None else test.p_t,
-            "p_sign_flip": found.p, "significant": significant, "reason": found.reason or found.gate}
+            "p_sign_flip": found.p, "significant": significant,
+            "reason": "; ".join(one for one in (ON_WORD.format(n=len(a)), found.reason or found.gate) if one)}
+
+
+def _is_resampled(values: Any) -> bool:
+    """Whether values are an estimate or its interval, or hold one."""
+    made = (Bootstrapped, Estimate)
+    return isinstance(values, made) or (isinstance(values, Sequence) and any(isinstance(one, made) for one in values))
 
 
 __all__ = ["Bootstrapped", "bootstrap_metric", "compare_models", "documents_of", "routed_documents"]

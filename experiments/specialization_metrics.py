@@ -69,26 +69,26 @@ def compute_affinity_matrix(features: Features | ArrayLike, domain_labels: Seque
 
 def compute_domain_purity(features: Features) -> dict[str, Estimate]:
     """Purity in three forms: cross-fitted (to read), token-weighted and the seed's in-sample ones, gated."""
-    return {name: one.estimates()[-1] for name, one in features.counts.purity_draws().items() if name.startswith("purity")}
+    return {name: one.estimates(features.settings.level)[-1] for name, one in features.counts.purity_draws().items() if name.startswith("purity")}
 
 
 def compute_silhouette_score(features: Features) -> Estimate:
     """Mean silhouette less that of permuted labels; its null is what random linear routers reach above permuted labels."""
     from hypotheses.spectra_tokens import silhouette_draws
 
-    return _one(silhouette_draws(features.counts)[0], "silhouette", "no router input was kept")
+    return _one(features, silhouette_draws(features.counts)[0], "silhouette", "no router input was kept")
 
 
 def compute_expert_diversity(features: Features) -> Estimate:
     """Divergence of the experts' token types beyond documents; the seed's NMI never sees a token."""
     from hypotheses.spectra_tokens import diversity_draws
 
-    return _one(diversity_draws(features.counts), "diversity_jsd_excess", "no token type occurs 20 times")
+    return _one(features, diversity_draws(features.counts), "diversity_jsd_excess", "no token type occurs 20 times")
 
 
 def compute_routing_confidence(features: Features) -> Estimate:
     """Confidence of the full softmax, mean over tokens."""
-    return _one(features.counts.confidence_draws(), "confidence", "no probabilities were recorded")
+    return _one(features, features.counts.confidence_draws(), "confidence", "no probabilities were recorded")
 
 
 def compute_representation_similarity(features: Features) -> Estimate:
@@ -106,19 +106,19 @@ def compute_gram_orthogonality(features: Features) -> Estimate:
 
 def compute_all_metrics(features: Features, model_name: str) -> dict[str, Any]:
     """Every metric of the seed for one checkpoint; the affinity matrix is of the last layer."""
-    counts = features.counts
+    counts, level = features.counts, features.settings.level
     return {"model": model_name, "affinity_matrix": compute_affinity_matrix(features), "domains": list(counts.domains),
             "mi_E_D": compute_domain_information(features), "domain_purity": compute_domain_purity(features),
             "silhouette_score": compute_silhouette_score(features), "expert_diversity": compute_expert_diversity(features),
             "routing_confidence": compute_routing_confidence(features), "repr_similarity": compute_representation_similarity(features),
             "gram_orthogonality": compute_gram_orthogonality(features),
-            "collapse_rate": counts.usage_draws()["collapse_rate"].estimates()[-1],
-            "held_out_loss": counts.loss_draws()["held_out_loss"].estimates()[-1], "missing": dict(features.missing)}
+            "collapse_rate": counts.usage_draws()["collapse_rate"].estimates(level)[-1],
+            "held_out_loss": counts.loss_draws()["held_out_loss"].estimates(level)[-1], "missing": dict(features.missing)}
 
 
 def compute_domain_information(features: Features) -> Estimate:
     """I(domain; expert) in bits, the headline: what affinity and purity are two views of."""
-    return features.counts.domain_draws()["mi_E_D"].estimates()[-1]
+    return features.counts.domain_draws()["mi_E_D"].estimates(features.settings.level)[-1]
 
 
 def estimate_named(name: str) -> Callable[[Features], Estimate] | None:
@@ -133,9 +133,9 @@ def estimate_named(name: str) -> Callable[[Features], Estimate] | None:
 def _outputs(features: Features, name: str) -> Estimate:
     if "outputs" in features.missing:
         return Estimate.undefined(features.missing["outputs"])
-    return _one(features.counts.output_draws(), name, "no probe document")
+    return _one(features, features.counts.output_draws(), name, "no probe document")
 
 
-def _one(draws: Mapping[str, Any], name: str, why: str) -> Estimate:
-    found: Estimate = draws[name].estimates()[-1] if name in draws else Estimate.undefined(why)
+def _one(features: Features, draws: Mapping[str, Any], name: str, why: str) -> Estimate:
+    found: Estimate = draws[name].estimates(features.settings.level)[-1] if name in draws else Estimate.undefined(why)
     return found

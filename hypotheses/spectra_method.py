@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.comparison import SEED_FLOOR, SEED_VERDICT_FLOOR, confounded, method_estimate, seed_comparison
+from analysis.comparison import SEED_FLOOR, SEED_VERDICT_FLOOR, confounded, method_estimate
 from analysis.estimate import Estimate
 from analysis.gates import CONFOUNDED, TOO_FEW_SEEDS, gated
 from analysis.paired_draws import Draws
@@ -103,11 +103,14 @@ def _method(differences: Sequence[float | None], unit: str, gate: str | None, le
 
 def p_of_t(pairs: Sequence[Pair], name: str) -> float | None:
     """Two-sided p of the paired t test over training seeds; None below three, without spread, or where a seed is undefined."""
+    from scipy.special import stdtr
+
     rows = [_difference(values_of(pair.treatment, name), values_of(pair.baseline, name)) for pair in pairs]
     known = [row[-1] for row in rows if row and row[-1] is not None]
     if len(known) < max(SEED_FLOOR, len(pairs)) or np.ptp(known) == 0:
         return None
-    return seed_comparison(known).p_t
+    t = float(np.mean(known)) / (float(np.std(known, ddof=1)) / len(known) ** 0.5)
+    return float(2 * stdtr(len(known) - 1, -abs(t)))
 
 
 def next_training(values: Sequence[float | None], *, unit: str, bound: float, level: float, gate: str | None = None) -> Estimate:

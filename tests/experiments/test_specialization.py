@@ -15,6 +15,7 @@ import pytest
 import torch
 import transformers
 
+from analysis.estimate import Estimate
 from analysis.metrics.specialization import mi_E_D
 from experiments import specialization
 from experiments.specialization import (
@@ -25,12 +26,13 @@ from experiments.specialization import (
     compute_affinity_matrix,
     compute_all_metrics,
     compute_domain_expert_flows,
+    compute_domain_information,
     compute_domain_purity,
     compute_silhouette_score,
     extract_expert_keywords,
     get_representative_samples,
 )
-from experiments.specialization_comparison import routed_documents
+from experiments.specialization_comparison import Bootstrapped, routed_documents
 from tests.experiments.sources.tiny_checkpoints import CONFIGS, randomise, tokenizer
 
 NONE = inspect.Parameter.empty
@@ -156,8 +158,19 @@ def test_bootstrap_is_over_documents_and_tokens_are_refused(features):
                     lambda: bootstrap_metric(len, [one_token] * 50), lambda: bootstrap_metric(len, [tokens])):
         with pytest.raises(ValueError, match="token bootstrap covers 25 %"):
             refused()
+    flat = {"expert_ids": np.zeros((9, 2), int), "embeddings": np.zeros((9, 4)), "domain_labels": ["code"] * 9}
+    for rows_of_tokens in (flat, {**flat, "document_ids": list(range(9))}, {**tokens, "expert_ids": np.zeros((9, 1, 2), int)}):
+        with pytest.raises(ValueError, match="document_ids.*token bootstrap covers 25 %"):
+            bootstrap_metric(len, [rows_of_tokens])
     with pytest.raises(ValueError, match="an id needs features from extract_features"):
         bootstrap_metric("mi_E_D", listed(features))
+
+
+@pytest.mark.parametrize("metric", [compute_silhouette_score, compute_domain_information, compute_domain_purity])
+def test_the_level_of_an_interval_is_the_one_asked_for(features, metric):
+    wide, narrow = (bootstrap_metric(metric, features, n_bootstrap=99, level=level).estimate for level in (0.99, 0.5))
+    assert (wide.level, narrow.level) == (0.99, 0.5)
+    assert wide.low < narrow.low < narrow.high < wide.high
 
 
 def listed(features):
@@ -186,6 +199,9 @@ def test_the_seeds_list_of_features_is_resampled_by_document(features):
     paired = [{**one, "document_ids": [f"{number // 3}"]} for number, one in enumerate(by_domain)]  # thirds of one document
     thirds = bootstrap_metric(first_choices_of_code_on_the_first_expert, paired, n_bootstrap=9).estimate
     assert (thirds.n_units, thirds.value) == (10, pytest.approx(mean))
+    flat = [{key: one[key][0] for key in ("expert_ids", "routing_weights", "domain_labels")}
+            | {"document_ids": one["document_ids"] * len(one["expert_ids"][0])} for one in listed(features)]
+    assert tuple(bootstrap_metric(first_choices_of_code_on_the_first_expert, flat, n_bootstrap=199)) == pytest.approx((mean, lower, upper))
     mixed = [{"expert_ids": np.zeros((1, 2, 2), int), "domain_labels": [["code", "news"]]}]
     with pytest.raises(ValueError, match="code, news in one document"):
         bootstrap_metric(len, mixed)
@@ -202,7 +218,11 @@ def test_models_are_compared_over_training_seeds_only():
     assert found["p_sign_flip"] == 0.0625  # the least that five seeds allow
     assert compare_models(a[:4], a[:4] + [0.1, 0.11, 0.1, 0.12])["significant"] is None
     assert compare_models(a[:2], a[:2] + [0.1, 0.2])["difference"].value is None
-    for refused in (lambda: compare_models(rng.normal(size=1000), rng.normal(size=1000)), lambda: compare_models(a, a, units="replicates")):
+    assert found["reason"] == "5 values of each method, taken as training seeds on the caller's word"
+    made = Bootstrapped(Estimate(0.3, 0.2, 0.4, "", "document", 30, "basic document bootstrap"))
+    assert tuple(made) == (0.3, 0.2, 0.4)  # what the seed returns, and no three trainings
+    for refused in (lambda: compare_models(rng.normal(size=1000), rng.normal(size=1000)), lambda: compare_models(a, a, units="replicates"),
+                    lambda: compare_models(made, made), lambda: compare_models(a, [made] * 5)):
         with pytest.raises(ValueError, match="p near 0 whatever the models"):
             refused()
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
+from analysis.paired_draws import Draws
 from experiments.testbed.arms import ARMS
 from hypotheses.h05_spectra import SPECTRA, evaluate
 from hypotheses.judge import judge, judge_criterion
@@ -14,6 +16,7 @@ from hypotheses.spectra_comparison import OUR_ROWS, SEED_ROWS, is_optimised
 from hypotheses.spectra_controls import KINDS, planted
 from hypotheses.spectra_evidence import SpectraSettings
 from hypotheses.spectra_experts import readable
+from hypotheses.spectra_method import Pair, method_changes, p_of_t
 from tests.hypotheses import spectra_worlds as worlds
 
 JUDGED = SpectraSettings(judged_only=True)
@@ -126,6 +129,22 @@ def test_one_collapsed_training_is_not_hidden_by_four_good_ones():
     evaluation = evaluate(replace(evidence, arms=arms))
     assert outcomes(evaluation)["collapse.least_load"] != "supported"
     assert evaluation.estimates["least_load_of_a_training"].value > 0.5  # the mean would have passed
+
+
+@pytest.mark.parametrize("seeds", [5, 20, 21])
+def test_p_of_t_is_there_for_any_number_of_trainings(seeds):
+    """Sign flips are counted one by one up to 20 seeds; t needs no such thing."""
+    rng = np.random.default_rng(seeds)
+    values = rng.normal(0.3, 0.02, (2, seeds))
+
+    def draws(value):
+        return {"mi_E_D": Draws("bits", np.array([value]), np.zeros((0, 1)), "none", 30, "documents")}
+
+    pairs = [Pair(seed, draws(a), draws(b)) for seed, (a, b) in enumerate(values.T)]
+    assert p_of_t(pairs, "mi_E_D") == pytest.approx(ttest_rel(values[1], values[0]).pvalue)
+    change = method_changes(pairs, "mi_E_D", gate=None, level=0.95)[-1]
+    assert change.n_units == seeds
+    assert (change.p is None) == (seeds > 20)
 
 
 def test_both_levels_stand_in_the_table(specialists):
