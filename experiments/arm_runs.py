@@ -37,7 +37,7 @@ def arm_run(directory: Path) -> ArmRun:
         arm=about["arm"], seed=about["seed"], trace=trace, loss_nats_D=losses["loss_nats"][numbers], tokens_D=losses["tokens"][numbers],
         inputs=_inputs(directory, trace), representations=_representations(directory, trace), conditions=_conditions(about, training),
         data_order=training["data_order"], training=_training(training), optimised=arm.optimised,
-        causal=arm.causal and not options.get("sinkhorn_inference", False),
+        constrained=arm.constrained, causal=arm.causal and not options.get("sinkhorn_inference", False),
         facts={"says": arm.says, "expert_width": training["recipe"]["spec"]["intermediate"], "checkpoint": about["checkpoint"],
                "router_options": options, **{name: training.get(name) for name in FACTS}})
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from analysis.estimate import Estimate
 from analysis.multiplicity import Family
-from hypotheses.spectra_evidence import SpectraEvidence
+from hypotheses.spectra_evidence import ArmRun, SpectraEvidence
 from hypotheses.spectra_method import DrawsOf, Pair, checkpoint_change, mean_over_seeds, method_changes, p_of_t, values_of
 from hypotheses.spectra_runs import ROUTING_GRAM
 from hypotheses.topology_parts import Row, cells, status
@@ -51,9 +51,11 @@ OUR_ROWS = (
     TableRow("held_out_loss", "Held-out loss", "lower"),
 )
 FAMILY = Family("seed 004, F: rows of the results table", "fwer", tuple(row.metric for row in SEED_ROWS))
-COLUMNS = ("metric", "label", "better", "unit", "baseline", "baseline_low", "baseline_high", "treatment", "treatment_low", "treatment_high", "value",
-           "low", "high", "status", "reason", "n_seeds", "p_t", "p_signflip", "p_holm", "checkpoint", "checkpoint_low", "checkpoint_high",
-           "checkpoint_reason", "optimised_by_baseline", "optimised_by_treatment", "expected_baseline", "expected_treatment")
+ARM = ("", "_low", "_high", "_reason")
+COLUMNS = ("metric", "label", "better", "unit", *(f"baseline{end}" for end in ARM), *(f"treatment{end}" for end in ARM), "value", "low", "high",
+           "status", "reason", "n_seeds", "p_t", "p_signflip", "p_holm", "checkpoint", "checkpoint_low", "checkpoint_high", "checkpoint_reason",
+           "optimised_by_baseline", "optimised_by_treatment", "constrained_by_baseline", "constrained_by_treatment", "expected_baseline",
+           "expected_treatment")
 
 
 def comparison_rows(evidence: SpectraEvidence, pairs: Sequence[Pair], gate: str | None) -> list[Row]:
@@ -70,21 +72,23 @@ def _row(evidence: SpectraEvidence, pairs: Sequence[Pair], row: TableRow, change
     undefined = Estimate.undefined("no training seed that both arms have")
     first = checkpoint_change(pairs[0], row.metric, gate=gate, level=level)[-1] if pairs else undefined
     arms = [_over_seeds([pair.baseline for pair in pairs], row.metric, level), _over_seeds([pair.treatment for pair in pairs], row.metric, level)]
-    optimised = [any(is_optimised(row.metric, run.optimised) for run in evidence.arms.get(name, ())) for name in (evidence.baseline,
-                                                                                                                  evidence.treatment)]
+    names = {"baseline": evidence.baseline, "treatment": evidence.treatment}
     out: dict[str, Any] = {"metric": row.metric, "label": row.label, "better": row.better, "unit": change.unit or arms[0].unit}
     for name, one in zip(("baseline", "treatment"), arms, strict=True):
-        out |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
+        out |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high, f"{name}_reason": one.reason or ""}
+        runs = evidence.arms.get(names[name], ())
+        out |= {f"optimised_by_{name}": int(any(is_among(row.metric, run.optimised) for run in runs)),
+                f"constrained_by_{name}": int(any(is_among(row.metric, run.constrained) for run in runs))}
     out |= {"value": change.value, "low": change.low, "high": change.high, "status": status(change), "reason": change.reason or change.gate or "",
             "n_seeds": len(pairs), "p_t": p[0], "p_signflip": change.p, "p_holm": p[1], "checkpoint": first.value, "checkpoint_low": first.low,
-            "checkpoint_high": first.high, "checkpoint_reason": first.reason or first.gate or "", "optimised_by_baseline": int(optimised[0]),
-            "optimised_by_treatment": int(optimised[1]), "expected_baseline": row.expected[0], "expected_treatment": row.expected[1]}
+            "checkpoint_high": first.high, "checkpoint_reason": first.reason or first.gate or "", "expected_baseline": row.expected[0],
+            "expected_treatment": row.expected[1]}
     return {name: out[name] for name in COLUMNS}
 
 
-def is_optimised(metric: str, optimised: frozenset[str]) -> bool:
-    """Whether a loss of the arm optimises the metric directly; statistics of loads are named with or without `usage_`."""
-    return metric in optimised or metric.removeprefix("usage_").removesuffix("_bits") in {one.removesuffix("_bits") for one in optimised}
+def is_among(metric: str, marked: frozenset[str]) -> bool:
+    """Whether a metric is among those that are marked; statistics of loads are named with or without `usage_`."""
+    return metric in marked or metric.removeprefix("usage_").removesuffix("_bits") in {one.removesuffix("_bits") for one in marked}
 
 
 def _over_seeds(runs: Sequence[DrawsOf], name: str, level: float) -> Estimate:
@@ -101,12 +105,12 @@ def pair_rows(pairs: Sequence[Pair], gate: str | None, level: float) -> list[Row
     return rows
 
 
-def run_rows(arm: str, seed: int, draws: DrawsOf, optimised: frozenset[str], level: float) -> list[Row]:
-    """Every metric of one run, per layer and their mean (layer -1), with interval and null; optimised: by a loss of this arm."""
+def run_rows(run: ArmRun, draws: DrawsOf, level: float) -> list[Row]:
+    """Every metric of one run, per layer and their mean (layer -1), with interval and null; and how its training bears on it."""
     rows: list[Row] = []
     for name, one in draws.items():
         found = one.estimates(level)
         for place, estimate in enumerate(found):
-            rows.append({"arm": arm, "seed": seed, "layer": -1 if place == len(found) - 1 else place, "metric": name, **cells(estimate),
-                         "optimised": int(is_optimised(name, optimised))})
+            rows.append({"arm": run.arm, "seed": run.seed, "layer": -1 if place == len(found) - 1 else place, "metric": name, **cells(estimate),
+                         "optimised": int(is_among(name, run.optimised)), "constrained": int(is_among(name, run.constrained))})
     return rows

@@ -24,7 +24,7 @@ from hypotheses.topology_parts import Row, cells, columns
 JUDGED = ("mi_E_D", "gram_rms", "repr_output", "held_out_loss", "least_load", "collapse_rate")
 LOSS_LEVEL = 0.90  # two one-sided tests at 5 %
 RULE_OF_THREE = 3.0
-RUN_COLUMNS = ("arm", "seed", "layer", "metric", *cells(Estimate.undefined("")), "optimised")
+RUN_COLUMNS = ("arm", "seed", "layer", "metric", *cells(Estimate.undefined("")), "optimised", "constrained")
 PAIR_COLUMNS = ("metric", "seed", *cells(Estimate.undefined("")))
 REFERENCE_COLUMNS = ("arm", "seed", "layer", "reference", "value")
 Key = tuple[str, int]
@@ -50,8 +50,7 @@ def evaluate(evidence: SpectraEvidence, criteria: Sequence[Criterion] = ()) -> E
     comparison = comparison_rows(evidence, pairs, gate)
     tables = {"comparison": columns(comparison, COLUMNS),
               "pairs": columns(pair_rows(pairs, gate, evidence.settings.level), PAIR_COLUMNS),
-              "runs": columns([row for run in runs for row in run_rows(run.arm, run.seed, draws[run.arm, run.seed], run.optimised,
-                                                                      evidence.settings.level)], RUN_COLUMNS),
+              "runs": columns([row for run in runs for row in run_rows(run, draws[run.arm, run.seed], evidence.settings.level)], RUN_COLUMNS),
               "references": columns(references, REFERENCE_COLUMNS),
               "threshold_curve": columns(list(threshold_curve(criteria, estimates)), ("criterion", "threshold", "outcome"))}
     stated = facts(evidence, comparison, gate)

@@ -98,7 +98,8 @@ class ArmRun:
 
     loss_nats_D, tokens_D: summed next-token loss in nats, and tokens predicted, of each document of trace.documents, float64 and int64 [D].
     conditions: what must be equal for a comparison; data_order: digest of the batches in their order; optimised: ids of metrics that its
-    loss optimises directly, which then show that the loss works and nothing more. facts: plain values for tables.
+    loss optimises directly, which then show that the loss works and nothing more; constrained: those that its choice of experts in training
+    bounds without a loss. facts: plain values for tables.
     """
 
     arm: str
@@ -113,6 +114,7 @@ class ArmRun:
     training: Training
     causal: bool = True
     optimised: frozenset[str] = frozenset()
+    constrained: frozenset[str] = frozenset()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from analysis.comparison import SEED_VERDICT_FLOOR
@@ -12,8 +13,24 @@ from hypotheses.spectra_runs import SPLIT
 from hypotheses.topology_parts import Row
 
 TRAINING_COLUMNS = ("arm", "seed", "steps", "seconds", "held_out_nats", "parameters", "top_k", "n_experts", "tokens_seen", "causal", "data_order")
-CHECK_COLUMNS = ("arm", "seed", "kind", "name", "layer", "value")
+CHECK_COLUMNS = ("arm", "seed", "kind", "name", "words", "layer", "value", "tolerance")
+ALIKE = 0.95  # share of first choices below which evaluation is said to route otherwise than training did
 CURVE_COLUMNS = ("arm", "seed", "curve", "step", "value")
+
+
+@dataclass(frozen=True)
+class Equation:
+    """What a router's equations promise of a trained model: the largest misfit that counts as met, and in words what is measured."""
+
+    words: str
+    tolerance: float
+
+
+EQUATIONS = {
+    "row_sums": Equation("rows of the plan sum to 1: exact by construction, the last half-step is theirs", 1e-3),
+    "column_sums": Equation("columns of the plan approach N/E with the iterations: largest misfit, of N/E", 0.05),
+    "gram_diagonal": Equation("centroids of the experts have norm 1: by construction", 1e-3),
+}
 
 
 def facts(evidence: SpectraEvidence, comparison: Sequence[Row], gate: str | None) -> dict[str, Any]:
@@ -31,6 +48,7 @@ def facts(evidence: SpectraEvidence, comparison: Sequence[Row], gate: str | None
         "differences": {name: list(what) for name, what in evidence.differences.items()}, "confounded": gate,
         "layers": [{"key": layer.key, "depth": layer.depth, "n_experts": layer.n_experts, "top_k": layer.top_k} for layer in layers],
         "optimised": {name: sorted(set().union(*(one.optimised for one in runs))) for name, runs in evidence.arms.items() if runs},
+        "constrained": {name: sorted(set().union(*(one.constrained for one in runs))) for name, runs in evidence.arms.items() if runs},
         "causal": {name: all(one.causal for one in runs) for name, runs in evidence.arms.items() if runs},
         "caveats": caveats(evidence, gate), "seed_rule": seed_rule(comparison),
     }
@@ -46,12 +64,41 @@ def caveats(evidence: SpectraEvidence, gate: str | None) -> list[str]:
     out.append("a domain here is a source of text: format and typography differ with the topic, and experts may follow either")
     out += [f"{name} differs from {evidence.baseline} in more than its router: {', '.join(what)}"
             for name, what in evidence.differences.items() if what]
+    out += unlike_training([run for pair in evidence.pairs for run in pair])
     out += [f"{name} is not causal: later tokens of a sequence change the routing of earlier ones"
             for name, runs in evidence.arms.items() if any(not run.causal for run in runs)]
     single = [name for name, runs in evidence.arms.items() if len(runs) == 1]
     if single:
         out.append(f"one training seed: {', '.join(single)}; shown for orientation, nothing is said of these methods")
     return out
+
+
+def unlike_training(runs: Sequence[ArmRun]) -> list[str]:
+    """Equations that trained models do not meet, and how far evaluation routes otherwise than training did, by arm."""
+    out = []
+    for arm in dict.fromkeys(run.arm for run in runs):
+        of_arm = [run for run in runs if run.arm == arm]
+        for name, equation in EQUATIONS.items():
+            values = [float(value) for run in of_arm for value in run.training.checks.get(name, ())]
+            missed = [value for value in values if value > equation.tolerance]
+            if missed:
+                out.append(f"{arm} does not meet its own equation on the trained models: {equation.words}, is up to {max(missed):.2g}"
+                           f"{_after(of_arm)}, above the declared {equation.tolerance:g} in {len(missed)} of {len(values)} layers of trainings")
+        shares = [float(share) for run in of_arm for share in run.training.agreement.get("first_choice", ())]
+        if shares and min(shares) < ALIKE:
+            out.append(f"routing of {arm} in training and in evaluation agree on the first choice of {_range(shares)} of the tokens,"
+                       " by layer and training: what is measured in evaluation is not the routing that was trained")
+    return out
+
+
+def _range(shares: Sequence[float]) -> str:
+    ends = dict.fromkeys((f"{min(shares):.0%}", f"{max(shares):.0%}"))
+    return " to ".join(ends)
+
+
+def _after(runs: Sequence[ArmRun]) -> str:
+    iterations = {run.facts.get("router_options", {}).get("iterations") for run in runs} - {None}
+    return f" after {' or '.join(map(str, sorted(iterations)))} iterations" if iterations else ""
 
 
 def seed_rule(comparison: Sequence[Row]) -> dict[str, Any]:
@@ -77,7 +124,8 @@ def check_rows(runs: Sequence[ArmRun]) -> list[Row]:
     rows: list[Row] = []
     for run in runs:
         for kind, found in (("equation", run.training.checks), ("agreement", run.training.agreement)):
-            rows += [{"arm": run.arm, "seed": run.seed, "kind": kind, "name": name, "layer": layer, "value": float(value)}
+            rows += [{"arm": run.arm, "seed": run.seed, "kind": kind, "name": name, "words": EQUATIONS[name].words if name in EQUATIONS else "",
+                      "layer": layer, "value": float(value), "tolerance": EQUATIONS[name].tolerance if name in EQUATIONS else None}
                      for name, values in found.items() for layer, value in enumerate(values)]
     return rows
 

@@ -138,10 +138,14 @@ def next_training(values: Sequence[float | None], *, unit: str, bound: float, le
 
 
 def mean_over_seeds(values: Sequence[float | None], *, unit: str, level: float) -> Estimate:
-    """Mean of one arm over its training seeds with its t interval; a single seed or two have no interval, for they say nothing of the method."""
+    """Mean of one arm over its training seeds with its t interval; a single seed or two have no interval, for they say nothing of the method.
+
+    Undefined where a seed is: a mean of the others would be one of chosen trainings.
+    """
     known = [one for one in values if one is not None]
-    if not known:
-        return Estimate.undefined("undefined in every training seed", unit=unit, resampled="seed", n_units=len(values))
+    if len(known) < len(values) or not known:
+        return Estimate.undefined(f"undefined in {len(values) - len(known)} of {len(values)} training seeds", unit=unit, resampled="seed",
+                                  n_units=len(values))
     mean = float(np.mean(known))
     made = Estimate(mean, None, None, unit, "seed", len(known), "mean over training seeds", level, plug_in=mean)
     if len(known) < max(SEED_FLOOR, 2):

@@ -48,8 +48,16 @@ def _confirmed(found: Mapping[str, Any]) -> list[Block]:
         return [Paragraph("The chosen point was not confirmed.", "note")]
     chosen, rows = found["chosen"], list[list[Cell]]()
     for name, words in (("mi_E_D", "I(E;D), bits"), ("loss", "held-out loss, nats")):
-        rows.append([words, chosen[name], Estimate.from_json(found["confirmed"][name]), found["optimism"][name]])
+        fresh, judged = (found.get(where, {}).get(name) for where in ("calibration", "confirmed"))
+        both = [Estimate.undefined("not recorded") if one is None else Estimate.from_json(one) for one in (fresh, judged)]
+        rows.append([words, chosen[name], *both, found.get("choosing", {}).get(name), found["optimism"][name]])
     knobs = ", ".join(f"{name} {number(chosen[name], 4)}" for name in found["knobs"])
-    return [Table("sweep_confirmed", f"The chosen point ({knobs}) with fresh training seeds on test documents",
-                  [Column("quantity"), Column("calibration, one seed", "number"), Column("test, fresh seeds [95% interval]", "estimate"),
-                   Column("optimism", "number")], rows, "Optimism: calibration less test; what choosing the best of many trials brings.")]
+    seeds = [row["seed"] for row in found.get("fresh", ())]
+    trained = f" ({', '.join(map(str, seeds))}; {found['steps']:,} steps each, as the trial)" if seeds and found.get("steps") else ""
+    said = ("The trial was chosen as the best of many on calibration documents. "
+            f"Step 1: the point is trained anew with fresh seeds{trained}. Step 2: these are measured on the same calibration documents; choosing = "
+            "chosen trial less them, the luck of being picked. Step 3: they are measured on test documents; optimism = chosen trial less them, which "
+            "holds the difference between the documents beside that luck.")
+    return [Table("sweep_confirmed", f"The chosen point ({knobs}) with fresh training seeds, on calibration and on test documents",
+                  [Column("quantity"), Column("chosen trial, calibration", "number"), Column("fresh seeds, calibration [95% interval]", "estimate"),
+                   Column("fresh seeds, test [95% interval]", "estimate"), Column("choosing", "number"), Column("optimism", "number")], rows, said)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ MOST_SAMPLES, SAMPLE_WIDTH = 48, 44
 BY_ARM = ("mi_E_D", "purity_cross_fitted", "silhouette", "diversity_jsd_excess", "confidence", "repr_output", "gram_rms", "least_load",
           "collapse_rate",
           "held_out_loss")
+MARKS = {"optimised": "optimised by the loss", "constrained": "constrained by the choice of experts in the training"}
 REFUSED = "refused: no metric, and no rule for it was declared"
 
 
@@ -25,7 +26,7 @@ def of_seeds(row: Mapping[str, Any], name: str) -> Estimate:
     """A value over training seeds of a row of the comparison."""
     value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
     if value is None:
-        return bare(None, reason="undefined in a training seed")
+        return bare(None, reason=row.get(f"{name}_reason") or "undefined in a training seed")
     return Estimate(value, low, high if low is not None else None, row["unit"], "seed", row["n_seeds"], "t over training seeds")
 
 
@@ -39,9 +40,19 @@ def _checkpoint(row: Mapping[str, Any]) -> Estimate:
                         "checkpoint_low", "checkpoint_high", unit=row["unit"])
 
 
-def _optimised(row: Mapping[str, Any], names: tuple[str, str]) -> str:
-    whose = [name for name, mine in zip(names, (row["optimised_by_baseline"], row["optimised_by_treatment"]), strict=True) if mine]
-    return f"optimised by the loss of {' and '.join(whose)}" if whose else ""
+def _marks(row: Mapping[str, Any], names: tuple[str, str]) -> str:
+    """'optimised by the loss of a; constrained in the training of b'; empty where neither."""
+    said = []
+    for mark, words in MARKS.items():
+        whose = [name for name, arm in zip(names, ("baseline", "treatment"), strict=True) if row.get(f"{mark}_by_{arm}")]
+        said += [f"{words} of {' and '.join(whose)}"] if whose else []
+    return "; ".join(said)
+
+
+def mean_of_all(values: Sequence[float | None], n: int, what: str = "seeds") -> Cell:
+    """Mean of n values; in how many it is undefined, where one is or is not there: a mean of the others would be one of chosen trainings."""
+    known = [one for one in values if one is not None]
+    return float(np.mean(known)) if len(known) == n and n else f"undefined in {n - len(known)} of {n} {what}"
 
 
 def comparison_table(view: View) -> Table:
@@ -50,7 +61,8 @@ def comparison_table(view: View) -> Table:
     rows: list[list[Cell]] = []
     for row in view.rows("comparison"):
         p = ["" if row[name] is None else p_value(row[name]).removeprefix("p = ") for name in ("p_t", "p_holm")]
-        rows.append([f"{row['label']} ({row['unit']})", of_seeds(row, "baseline").value, of_seeds(row, "treatment").value, change(row), *p,
+        rows.append([f"{row['label']} ({row['unit']})", *(one.value if one.value is not None else one.reason for one in
+                                                          (of_seeds(row, "baseline"), of_seeds(row, "treatment"))), change(row), *p,
                      _checkpoint(row), row["reason"] or ""])
     rows.insert(min(8, len(rows)), ["Overall Specialization", None, None, None, "", "", None, REFUSED])
     n = view.facts.get("n_pairs", 0)
@@ -65,20 +77,20 @@ def comparison_table(view: View) -> Table:
 
 
 def marks_table(view: View) -> Table:
-    """What the seed expects of its rows, and which rows a loss optimises directly."""
+    """What the seed expects of its rows, and which rows a loss optimises directly, or training bounds without one."""
     rows: list[list[Cell]] = []
     for row in view.rows("comparison"):
-        mark = _optimised(row, _arms(view))
+        mark = _marks(row, _arms(view))
         if row["expected_baseline"] or row["expected_treatment"] or mark:
             rows.append([row["label"], row["metric"], row["expected_baseline"] or "no guess", row["baseline"],
                          row["expected_treatment"] or "no guess",
-                         row["treatment"], mark or "no"])
-    return Table("marks", "What the seed expects, and what a loss optimises directly",
+                         row["treatment"], mark or "neither"])
+    return Table("marks", "What the seed expects, and what training does to a metric directly",
                  [Column("metric"), Column("id"), Column("expected of Switch"), Column("found", "number"), Column("expected of SPECTRA"),
-                  Column("found", "number"), Column("optimised")], rows,
-                 "The seed's ranges are guesses, of its own forms of the metrics; no threshold was made of them. What a loss optimises directly "
-                 "shows "
-                 "that the loss works, and no more.")
+                  Column("found", "number"), Column("in training")], rows,
+                 "The seed's ranges are guesses, of its own forms of the metrics; no threshold was made of them. What a loss optimises directly, or "
+                 "a way of choosing experts bounds in training, shows that the loss or the choice works, and no more. SPECTRA has no balance loss: "
+                 "its transport evens the loads of each training batch.")
 
 
 def _arms(view: View) -> tuple[str, str]:
@@ -98,16 +110,21 @@ def pairs_table(view: View) -> Table:
 
 def arms_table(view: View) -> Table:
     """Every arm, mean over layers and seeds, a column each; what differs beside the router is in arms_differ."""
-    means: dict[tuple[str, str], list[float]] = {}
+    means: dict[tuple[str, str], list[float | None]] = {}
     for row in view.rows("runs"):
-        if row["layer"] == -1 and row["value"] is not None:
+        if row["layer"] == -1:
             means.setdefault((row["arm"], row["metric"]), []).append(row["value"])
-    arms = list(view.facts.get("seeds", {}))
-    rows: list[list[Cell]] = [["training seeds", *(len(view.facts["seeds"][arm]) for arm in arms)]]
-    rows += [[name, *(float(np.mean(means[arm, name])) if (arm, name) in means else None for arm in arms)] for name in BY_ARM]
-    return Table("arms", "All arms, mean over layers and seeds", [Column("metric"), *(Column(arm, "number") for arm in arms)], rows,
+    seeds = {arm: len(of) for arm, of in view.facts.get("seeds", {}).items()}
+    rows: list[list[Cell]] = [["training seeds", *seeds.values()]]
+    rows += [[name, *(mean_of_all(means.get((arm, name), ()), n) for arm, n in seeds.items())] for name in BY_ARM]
+    return Table("arms", "All arms, mean over layers and seeds", [Column("metric"), *(Column(arm, "number") for arm in seeds)], rows,
                  "Arms other than the judged pair stand outside the claim. Hash and random routers learn nothing: what they reach is not learnt "
                  "specialisation.")
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [one for one in values if one is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def collapse_table(view: View) -> Table:
@@ -138,13 +155,14 @@ def differences_table(view: View) -> Table:
 
 def layers_table(view: View) -> Table:
     """I(E;D) of the judged pair by layer: each arm's mean over seeds, and the change with its interval."""
-    by: dict[tuple[str, int], list[float]] = {}
+    by: dict[tuple[str, int], list[float | None]] = {}
     for row in view.rows("runs"):
-        if row["metric"] == "mi_E_D" and row["layer"] >= 0 and row["value"] is not None:
+        if row["metric"] == "mi_E_D" and row["layer"] >= 0:
             by.setdefault((row["arm"], row["layer"]), []).append(row["value"])
     names = (str(view.facts.get("baseline")), str(view.facts.get("treatment")))
     changes = view.content.evaluation.by_layer.get("mi_E_D_change", ())
-    rows: list[list[Cell]] = [[layer, *(float(np.mean(by[name, layer])) if (name, layer) in by else None for name in names), one]
+    seeds = {name: len(view.facts.get("seeds", {}).get(name, ())) for name in names}
+    rows: list[list[Cell]] = [[layer, *(mean_of_all(by.get((name, layer), ()), n) for name, n in seeds.items()), one]
                               for layer, one in enumerate(changes)]
     return Table("mi_E_D_layers", "I(domain; expert) by layer, bits", [Column("layer", "number"), Column(names[0], "number"), Column(names[1],
                                                                                                                                      "number"),
@@ -153,12 +171,12 @@ def layers_table(view: View) -> Table:
 
 def references_table(view: View) -> Table:
     """What random directions, random routers and permuted labels give, and the seed's own form of representations, by arm."""
-    by: dict[tuple[str, str], list[float]] = {}
+    by: dict[tuple[str, str], dict[int, list[float | None]]] = {}
     for row in view.rows("references"):
-        if row["value"] is not None:
-            by.setdefault((row["reference"], row["arm"]), []).append(row["value"])
+        by.setdefault((row["reference"], row["arm"]), {}).setdefault(row["seed"], []).append(row["value"])
     arms = list(dict.fromkeys(arm for _, arm in by))
-    rows: list[list[Cell]] = [[name, *(float(np.mean(by[name, arm])) if (name, arm) in by else None for arm in arms)]
+    seeds = {arm: len(view.facts.get("seeds", {}).get(arm, ())) for arm in arms}
+    rows: list[list[Cell]] = [[name, *(mean_of_all([_mean(of_seed) for of_seed in by.get((name, arm), {}).values()], seeds[arm]) for arm in arms)]
                               for name in dict.fromkeys(name for name, _ in by)]
     note = ("silhouette hyperplane: of random linear routers on the same vectors; permuted: of permuted labels. centroid_input: the seed's code, "
             "which "
@@ -216,18 +234,22 @@ def training_table(view: View) -> Table:
 
 
 def checks_table(view: View) -> Drawn | Table:
-    """Equations on the trained models, and agreement of training-mode with evaluation-mode routing."""
-    by: dict[tuple[str, str, str], list[float]] = {}
+    """What the router's equations promise of the trained models, each met or not within its tolerance; and agreement of the two modes."""
+    by: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in view.rows("checks"):
         if row["value"] is not None:
-            by.setdefault((row["kind"], row["name"], row["arm"]), []).append(row["value"])
+            by.setdefault((row["kind"], row["name"], row["arm"]), []).append(row)
     if not by:
         return Paragraph("No equation was checked on the trained models.", "note")
-    rows: list[list[Cell]] = [[kind, name, arm, float(np.min(values)), float(np.max(values))] for (kind, name, arm), values in sorted(by.items())]
+    rows: list[list[Cell]] = []
+    for (kind, name, arm), found in sorted(by.items()):
+        values, tolerance = [row["value"] for row in found], found[0].get("tolerance")
+        missed = sum(value > tolerance for value in values) if tolerance is not None else 0
+        says = "" if tolerance is None else f"not met in {missed} of {len(values)}" if missed else "met"
+        rows.append([kind, found[0].get("words") or name, arm, float(np.min(values)), float(np.max(values)), tolerance, says])
     return Table("checks", "Equations on the trained models, and agreement of training-mode with evaluation-mode routing",
-                 [Column("kind"), Column("name"), Column("arm"), Column("least", "number", 4), Column("largest", "number", 4)], rows,
-                 "Over layers and seeds. equation: the largest misfit of what the router's equations promise, and the Gram matrix of its "
-                 "representations; "
-                 "agreement: share of tokens, or of chosen experts, that evaluation routes as training did.")
-
-
+                 [Column("kind"), Column("name"), Column("arm"), Column("least", "number", 4), Column("largest", "number", 4),
+                  Column("tolerance", "number", 4), Column("within it")], rows,
+                 "Over layers and seeds. equation: the largest misfit in any batch of what the router's equations promise, against a tolerance "
+                 "declared beforehand, and the Gram matrix of its representations, of which they promise nothing; agreement: share of tokens, or of "
+                 "chosen experts, that evaluation routes as training did.")

@@ -92,7 +92,8 @@ def confirm(context: Context) -> dict[str, Any]:
         rows.append({"seed": seed, **test, "calibration": calibration})
     confirmed = {name: _over_seeds([row[name] for row in rows], unit) for name, unit in NAMES.items()}
     fresh = {name: _over_seeds([row["calibration"][name] for row in rows], unit) for name, unit in NAMES.items()}
-    found = {"fresh": rows, "confirmed": confirmed, "optimism": _less(chosen, confirmed), "calibration": fresh, "choosing": _less(chosen, fresh)}
+    found = {"fresh": rows, "steps": spec.steps, "confirmed": confirmed,
+             "optimism": _less(chosen, confirmed), "calibration": fresh, "choosing": _less(chosen, fresh)}
     write_json(context.directory / "sweep" / CONFIRMED_FILE, plain(found))
     return {"confirmed": True}
 

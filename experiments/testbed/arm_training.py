@@ -106,8 +106,8 @@ def compare_modes(model: RoutedMixtralForCausalLM, of: Material, spec: TestbedSp
     """agreement: of routing in training mode with that in evaluation mode on held-out windows, per layer; checks: the equations, per layer.
 
     first_choice: share of tokens with the same best expert; experts: share of the experts chosen in training that evaluation chooses too.
-    row_sums, column_sums: largest misfit of Sinkhorn's marginals; gram_rms: root mean square cosine of expert centroids; gram_diagonal:
-    largest misfit of their norms.
+    row_sums, column_sums: largest misfit of Sinkhorn's marginals, the rows' no more than rounding by construction; gram_rms: root mean square
+    cosine of expert centroids; gram_diagonal: largest misfit of their norms.
     """
     import torch
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TOLERANCE = 0.01  # of the baseline's parameters
 WIDTH_STEP = 4  # rows of 16 bytes, which grouped_mm asks for
 BALANCED = frozenset({"collapse_rate", "least_load", "cv", "entropy_bits"})
-SHARPENED = BALANCED | {"confidence", "h_full", "routing_gram_rms"}  # transport evens the loads of a batch
+SHARPENED = frozenset({"confidence", "h_full", "routing_gram_rms"})
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class Arm:
     """One router under test.
 
     router: key of routers.modeling.ROUTERS; changed: its options where they are not the declared ones; top_k: None, the declared one;
-    causal: whether it is a language model in evaluation; optimised: ids of metrics that its loss optimises directly; says: what it is.
+    causal: whether it is a language model in evaluation; optimised: ids of metrics that its loss optimises directly; constrained:
+    ids of metrics that its way of choosing experts in training bounds, without a loss, such as a transport that evens the loads of a batch;
+    says: what it is.
     """
 
     name: str
@@ -38,19 +40,24 @@ class Arm:
     top_k: int | None = None
     causal: bool = True
     optimised: frozenset[str] = frozenset()
+    constrained: frozenset[str] = frozenset()
 
 
 ARMS: dict[str, Arm] = {arm.name: arm for arm in (
     Arm("switch_top1", "switch", "linear router, one expert a token, balance loss", top_k=1, optimised=BALANCED),
     Arm(BASELINE, "switch", "linear router, top-k with renormalised weights, balance loss", optimised=BALANCED),
-    Arm("expert_choice", "expert_choice", "experts take tokens, capacity factor 1.25; not causal", causal=False, optimised=BALANCED),
+    Arm("expert_choice", "expert_choice", "experts take tokens, capacity factor 1.25; not causal", causal=False, constrained=BALANCED),
     Arm("hash", "hash", "experts fixed by token id; nothing is learnt"),
     Arm("random", "random", "linear router that is drawn and never learns"),
-    Arm("spectra", "spectra", "SPECTRA in full", optimised=SHARPENED),
-    Arm("spectra_no_gru", "spectra", "SPECTRA, routing vector a linear map of the token", {"gru": False}, optimised=SHARPENED),
-    Arm("spectra_no_expression", "spectra", "SPECTRA, one learnt vector an expert", {"expression": False}, optimised=SHARPENED),
-    Arm("spectra_no_repulsion", "spectra", "SPECTRA, transport without repulsion", {"repulsion": 0.0}, optimised=SHARPENED),
-    Arm("spectra_no_ortho", "spectra", "SPECTRA, no orthogonality loss", {"lambda_ortho": 0.0}, optimised=SHARPENED - {"routing_gram_rms"}),
+    Arm("spectra", "spectra", "SPECTRA in full", optimised=SHARPENED, constrained=BALANCED),
+    Arm("spectra_no_gru", "spectra", "SPECTRA, routing vector a linear map of the token", {"gru": False}, optimised=SHARPENED,
+        constrained=BALANCED),
+    Arm("spectra_no_expression", "spectra", "SPECTRA, one learnt vector an expert", {"expression": False}, optimised=SHARPENED,
+        constrained=BALANCED),
+    Arm("spectra_no_repulsion", "spectra", "SPECTRA, transport without repulsion", {"repulsion": 0.0}, optimised=SHARPENED,
+        constrained=BALANCED),
+    Arm("spectra_no_ortho", "spectra", "SPECTRA, no orthogonality loss", {"lambda_ortho": 0.0}, optimised=SHARPENED - {"routing_gram_rms"},
+        constrained=BALANCED),
 )}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.arm_sweep import MedianRule, choose, sweep, to_json
 from experiments.declaration import load
-from experiments.report.spectra_sweep import sweep_section
+from experiments.report.spectra_sweep import _confirmed, sweep_section
 from experiments.report.topology_columns import View
 from experiments.stages import arm_sweep as stage
 from experiments.testbed.campaign_spec import LEAST_TRIALS, ArmSweepSpec, SpectraSpec
@@ -103,6 +103,12 @@ def test_the_choice_is_confirmed_on_both_kinds_of_documents(tmp_path, monkeypatc
     assert [found["confirmed"][name]["value"] for name in ("mi_E_D", "loss")] == pytest.approx([0.3, 5.3])
     assert found["optimism"] == pytest.approx({"mi_E_D": 0.5, "loss": -0.6})
     assert found["choosing"] == pytest.approx({"mi_E_D": 0.2, "loss": -0.3})
+    (table,) = _confirmed({**found, "chosen": chosen, "knobs": ["lambda_ortho"]})
+    (bits, nats) = table.rows
+    assert [bits[1], bits[2].value, bits[3].value, bits[4], bits[5]] == pytest.approx([0.8, 0.6, 0.3, 0.2, 0.5])
+    assert [nats[2].value, nats[3].value] == pytest.approx([5.0, 5.3])
+    assert "1000, 1001; 7 steps each" in table.note
+    assert "the difference between the documents" in table.note
 
 
 def test_the_report_shows_every_trial(swept):

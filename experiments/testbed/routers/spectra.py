@@ -39,8 +39,9 @@ class SpectraRouter(Router):
     2. e_t = P x_t, one vector an expert, P [E r, d] with P^T P = I at first (P P^T = I, were E r below d): what each expert has to offer the
        token. r >= E leaves room for E orthogonal experts.
     3. S_te = cos(r_t, e_te); G = Gram matrix of the unit-norm means of e_te over the batch (transport.gram).
-    4. Training: Q = Sinkhorn(C / eps) of the repulsive cost C (transport.cost), rows 1, columns N/E; the k largest of a row, or, with `quota`,
-       at most ceil(1.25 N k / E) tokens an expert; weights Q divided by their sum. Evaluation: softmax(S / eps) in Q's place, unless
+    4. Training: Q = Sinkhorn(C / eps) of the repulsive cost C (transport.cost), rows 1, columns that approach N/E with the iterations and are
+       not there after few of them (the trained model's misfit is checked); the k largest of a row, or, with `quota`, at most
+       ceil(1.25 N k / E) tokens an expert; weights Q divided by their sum. Evaluation: softmax(S / eps) in Q's place, unless
        `sinkhorn_inference`, which mixes the rows of a batch and is recorded so. Without columns and repulsion Q is that softmax.
     5. Loss: lambda_entropy * mean_t -sum_e Q_te log Q_te + lambda_ortho * L_ortho(G); no balance loss.
 

@@ -43,10 +43,10 @@ def cost(similarity_NE: torch.Tensor, gram_EE: torch.Tensor, *, repulse: float, 
 
 
 def sinkhorn(cost_NE: torch.Tensor, *, eps: float, iterations: int) -> torch.Tensor:
-    """log of the transport plan Q ~ exp(-C / eps) with rows summing to 1 and columns to N/E, [N, E], in the log domain (3.4.2).
+    """log of the transport plan Q ~ exp(-C / eps) with rows summing to 1 and columns near N/E, [N, E], in the log domain (3.4.2).
 
-    The last half-step is the rows': they are exact, and the columns approach N/E with the iterations. A gradient goes through the cost and
-    the last half-step; the prices of the columns are held fixed.
+    The last half-step is the rows': they are exact, and the columns approach N/E with the iterations, slowly where eps is small
+    beside the costs. A gradient goes through the cost and the last half-step; the prices of the columns are held fixed.
     """
     scaled = -cost_NE / eps
     with torch.no_grad():

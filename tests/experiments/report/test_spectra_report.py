@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from experiments.report import figure_files, write
@@ -18,12 +19,16 @@ from experiments.report.spectra_folder import FOLDER
 from experiments.report.spectra_integrity import arms_integrity
 from experiments.report.spectra_panels import panels
 from experiments.report.spectra_summary import paper_paragraph, summary
+from experiments.report.spectra_tables import arms_table, checks_table, layers_table, marks_table, references_table
 from experiments.report.topology_columns import View
+from experiments.testbed.arms import ARMS
+from hypotheses import spectra_facts
 from hypotheses.claim import Evaluation
 from hypotheses.h05_spectra import SPECTRA, evaluate
 from hypotheses.judge import judge
 from hypotheses.spectra_controls import KINDS, planted
 from hypotheses.spectra_evidence import SpectraSettings
+from hypotheses.topology_parts import columns
 from tests.hypotheses import spectra_worlds as worlds
 
 SEEDS_FILES = {"token_clustering_tsne.pdf", "token_clustering_tsne.png", "expert_affinity_heatmap.pdf", "expert_affinity_heatmap.png",
@@ -82,6 +87,63 @@ def test_what_could_not_vanish_is_not_said_to_have_vanished(whole):
     (table,) = [block for block in blocks_of(whole) if isinstance(block, Table) and block.name == "collapse"]
     assert [row[0] for row in table.rows] == ["switch_top2"] * 5 + ["spectra"] * 5 + ["hash"]
     assert all(row[2] == 0 and row[4] > 0.1 for row in table.rows)
+
+
+def test_a_seed_without_a_value_is_never_averaged_away(whole):
+    """Of one training of SPECTRA the information, a silhouette reference and the confidence could not be measured."""
+    tables = {name: {column: np.array(values, object) for column, values in table.items()} for name, table in whole.evaluation.tables.items()}
+    runs, references = tables["runs"], tables["references"]
+    gone = (runs["arm"] == "spectra") & (runs["seed"] == 3) & np.isin(runs["metric"], ["mi_E_D", "confidence"])
+    runs["value"][gone] = np.nan
+    kept = ~(gone & (runs["metric"] == "confidence"))  # no row at all
+    tables["runs"] = {name: values[kept] for name, values in runs.items()}
+    references["value"][(references["arm"] == "spectra") & (references["seed"] == 3) & (references["reference"] == "silhouette value")] = np.nan
+    view = View(replace(whole, evaluation=replace(whole.evaluation, tables=tables)))
+    for table, row, column in ((arms_table(view), "mi_E_D", 2), (arms_table(view), "confidence", 2), (layers_table(view), 0, 2),
+                               (references_table(view), "silhouette value", 2)):
+        (found,) = [one for one in table.rows if one[0] == row]
+        assert found[column] == "undefined in 1 of 5 seeds"
+        assert isinstance(found[column - 1], float)
+
+
+def test_loads_are_said_to_be_constrained_and_not_optimised_where_no_loss_evens_them(whole):
+    evidence = worlds.orthogonal_only(worlds.World(layers=1), settings=SpectraSettings(judged_only=True))
+    arms = {name: [replace(run, optimised=ARMS[name].optimised, constrained=ARMS[name].constrained) for run in runs]
+            for name, runs in evidence.arms.items()}
+    view = View(replace(whole, evaluation=evaluate(replace(evidence, arms=arms))))
+    marks = {row[1]: row[-1] for row in marks_table(view).rows}
+    assert marks["collapse_rate"] == ("optimised by the loss of switch_top2; constrained by the choice of experts in the training of spectra")
+    assert marks["confidence"] == "optimised by the loss of spectra"
+    assert marks["repr_output"] == "neither"
+
+
+def test_an_equation_that_is_not_met_is_said_first_and_one_that_is_is_not():
+    world = worlds.World(layers=2)
+    evidence = worlds.null(world, settings=SpectraSettings(judged_only=True))
+
+    def trained(columns, agreement):
+        arms = dict(evidence.arms)
+        arms["spectra"] = [replace(run, facts={"router_options": {"iterations": 20}},
+                                   training=replace(run.training, checks={"row_sums": [1e-7, 2e-7], "column_sums": columns, "gram_rms": [0.1, 0.2]},
+                                                    agreement={"first_choice": agreement})) for run in evidence.arms["spectra"]]
+        return replace(evidence, arms=arms)
+
+    bad = trained([0.01, 0.4375], [0.354, 0.5])
+    said = [one for one in spectra_facts.caveats(bad, None) if "spectra" in one and "own equation" in one]
+    assert len(said) == 1
+    assert "is up to 0.44 after 20 iterations, above the declared 0.05 in 5 of 10 layers of trainings" in said[0]
+    assert any("agree on the first choice of 35% to 50% of the tokens" in one for one in spectra_facts.caveats(bad, None))
+    good = [one for one in spectra_facts.caveats(trained([0.01, 0.04], [0.97, 0.99]), None) if "of spectra " in one or one.startswith("spectra")]
+    assert not [one for one in good if "equation" in one or "first choice" in one]
+    checks = columns(spectra_facts.check_rows([run for runs in bad.arms.values() for run in runs]), spectra_facts.CHECK_COLUMNS)
+
+    class Content:
+        evaluation = Evaluation({}, {}, {"checks": checks}, {})
+
+    rows = {(row[1].partition(" ")[0], row[2]): row[-1] for row in checks_table(View(Content())).rows}
+    assert rows["columns", "spectra"] == "not met in 5 of 10"
+    assert rows["rows", "spectra"] == "met"
+    assert rows["gram_rms", "spectra"] == ""  # the equations promise nothing of it
 
 
 def test_a_flaw_is_said_before_anything_and_in_the_paragraph(whole):
