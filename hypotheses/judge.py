@@ -14,8 +14,8 @@ from hypotheses.seed_rules import RULES, grade, lowest
 from hypotheses.verdict import all_of, documents_to_settle, interval_outcome, is_upper
 from hypotheses.wording import sentence
 
-__all__ = ["CONTROL_EXPECTS", "expected_of", "expected_words", "findings_from_json", "findings_to_json", "judge", "judge_criterion",
-           "sentence"]
+__all__ = ["CONTROL_EXPECTS", "expected_of", "expected_words", "findings_from_json", "findings_to_json", "held_against_bound", "judge",
+           "judge_criterion", "sentence"]
 
 CONTROL_EXPECTS: Mapping[str, Outcome] = {"positive": "supported", "negative": "refuted"}
 DOMAINS_NAMED = 2  # below their floor; more are counted
@@ -49,8 +49,11 @@ def judge(hypothesis: Hypothesis, evaluation: Evaluation, *, controls: Mapping[s
     )
 
 
-def judge_criterion(hypothesis: Hypothesis, criterion: Criterion, evaluation: Evaluation) -> CriterionFinding:
-    """One criterion: floors first, then whether there is an interval at the declared level, then the interval against the bound."""
+def judge_criterion(hypothesis: Hypothesis | None, criterion: Criterion, evaluation: Evaluation) -> CriterionFinding:
+    """One criterion: floors first, then whether there is an interval at the declared level, then the interval against the bound.
+
+    hypothesis: whose bands grade the value; without one there are no grades.
+    """
     estimate = evaluation.estimates.get(criterion.metric)
     if estimate is None:
         reason = f"{NOT_MADE}{criterion.metric} was made"
@@ -71,6 +74,12 @@ def judge_criterion(hypothesis: Hypothesis, criterion: Criterion, evaluation: Ev
     outcome = interval_outcome(criterion, estimate.low, estimate.high)
     settle = _settle(criterion, estimate, evaluation.facts) if outcome == "inconclusive" else None
     return CriterionFinding(criterion, estimate, outcome, _why(criterion, estimate, outcome), settle, point, guaranteed)
+
+
+def held_against_bound(judged: CriterionFinding) -> bool:
+    """Whether an interval was compared with the bound, so that another bound could have given another outcome; else the reason says why not."""
+    one = judged.estimate
+    return one.low is not None and one.high is not None and judged.reason == _why(judged.criterion, one, judged.outcome)
 
 
 def _unless_flawed(judged: CriterionFinding, flawed: Mapping[str, tuple[str, str]]) -> CriterionFinding:
@@ -166,9 +175,9 @@ def _settle_seeds(estimate: Estimate, distance: float) -> str:
     return f"about {needed:,} training seeds ({estimate.n_units} now), were the value to stay {distance:.2g} away; {detectable}"
 
 
-def _grades(hypothesis: Hypothesis, criterion: Criterion, estimate: Estimate) -> tuple[str | None, str | None]:
+def _grades(hypothesis: Hypothesis | None, criterion: Criterion, estimate: Estimate) -> tuple[str | None, str | None]:
     """Grade of the value, and of the interval end that is worst for the claim (the guaranteed one)."""
-    bands = hypothesis.bands.get(criterion.name)
+    bands = hypothesis.bands.get(criterion.name) if hypothesis else None
     if not bands or estimate.value is None:
         return None, None
     worst = estimate.high if is_upper(criterion) else estimate.low

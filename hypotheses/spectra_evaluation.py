@@ -51,9 +51,10 @@ def evaluate(evidence: SpectraEvidence, criteria: Sequence[Criterion] = ()) -> E
     tables = {"comparison": columns(comparison, COLUMNS),
               "pairs": columns(pair_rows(pairs, gate, evidence.settings.level), PAIR_COLUMNS),
               "runs": columns([row for run in runs for row in run_rows(run, draws[run.arm, run.seed], evidence.settings.level)], RUN_COLUMNS),
-              "references": columns(references, REFERENCE_COLUMNS),
-              "threshold_curve": columns(list(threshold_curve(criteria, estimates)), ("criterion", "threshold", "outcome"))}
+              "references": columns(references, REFERENCE_COLUMNS)}
     stated = facts(evidence, comparison, gate)
+    curve = threshold_curve(criteria, Evaluation(estimates, facts=stated))
+    tables["threshold_curve"] = columns(list(curve), ("criterion", "threshold", "outcome"))
     if not judged_only:
         shown, said = _shown(evidence, counts)
         tables |= shown

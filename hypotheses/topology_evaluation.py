@@ -13,6 +13,7 @@ from analysis.rows import take
 from analysis.trace import DocumentRow, RoutingTrace, TraceBatch, TraceMeta
 from analysis.transfer_matrix import transfer_matrix
 from hypotheses.claim import Criterion, Evaluation
+from hypotheses.judge import held_against_bound, judge_criterion
 from hypotheses.topology_clusters import cluster_part
 from hypotheses.topology_consistency import consistency_part
 from hypotheses.topology_domains import domain_part
@@ -24,7 +25,6 @@ from hypotheses.topology_parts import Part, Row, cells, columns
 from hypotheses.topology_predictor import predictor_part
 from hypotheses.topology_sequence import sequence_part
 from hypotheses.topology_specialisation import specialisation_part
-from hypotheses.verdict import interval_outcome
 
 __all__ = ["PredictionScores", "PredictorEvidence", "TopologyEvidence", "TopologySettings", "evaluate"]
 
@@ -50,9 +50,10 @@ def evaluate(evidence: TopologyEvidence, criteria: Sequence[Criterion] = ()) -> 
         evidence.tell(f"{name} ({number} of {len(parts)})")
         made[name] = part()
         whole.add(made[name])
-    whole.tables["threshold_curve"] = columns(list(threshold_curve(criteria, whole.estimates)), ("criterion", "threshold", "outcome"))
     whole.facts |= facts(counts, whole.estimates)
-    return Evaluation(whole.estimates, whole.by_layer, whole.tables, whole.facts)
+    made_of_all = Evaluation(whole.estimates, whole.by_layer, whole.tables, whole.facts)
+    whole.tables["threshold_curve"] = columns(list(threshold_curve(criteria, made_of_all)), ("criterion", "threshold", "outcome"))
+    return made_of_all
 
 
 def _information(between: Part) -> dict[tuple[str, str], Estimate]:
@@ -110,14 +111,18 @@ def _topics(evidence: TopologyEvidence) -> Part:
     return part
 
 
-def threshold_curve(criteria: Iterable[Criterion], estimates: dict[str, Estimate]) -> Iterator[Row]:
-    """What the verdict on each criterion would be at other thresholds; exploratory, the declared threshold alone is judged."""
+def threshold_curve(criteria: Iterable[Criterion], evaluation: Evaluation) -> Iterator[Row]:
+    """What the judge says of each criterion at other thresholds; exploratory, the declared threshold alone is judged.
+
+    A criterion that no threshold would settle (below its floor, gated, undefined, without an interval at its level) has no rows.
+    """
     for criterion in criteria:
-        one = estimates.get(criterion.metric)
-        if one is None or one.value is None or one.low is None or one.high is None or one.gate is not None:
+        judged = judge_criterion(None, criterion, evaluation)
+        one = judged.estimate
+        if not held_against_bound(judged) or one.value is None:
             continue
         half = max(one.half_width or 0.0, abs(one.value - criterion.bound) / CURVE_HALF_WIDTHS, 1e-6)
         name = next(bound for bound in ("below", "above", "at_least", "at_most") if getattr(criterion, bound) is not None)
         for threshold in np.linspace(one.value - CURVE_HALF_WIDTHS * half, one.value + CURVE_HALF_WIDTHS * half, CURVE_POINTS).tolist():
-            changed = replace(criterion, **{name: threshold})
-            yield {"criterion": criterion.name, "threshold": threshold, "outcome": interval_outcome(changed, one.low, one.high)}
+            changed = judge_criterion(None, replace(criterion, **{name: threshold}), evaluation)
+            yield {"criterion": criterion.name, "threshold": threshold, "outcome": changed.outcome}

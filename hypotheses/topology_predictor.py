@@ -251,7 +251,7 @@ def _against_information(counts: TopologyCounts, part: Part, information: ByPair
     pairs = {"n": found.n_pairs, "n_of": "ordered pairs of domains"}
     part.estimates["mi_vs_retention"] = gated(
         Estimate(found.pearson, found.low, found.high, "r", "document", counts.n_documents, "Fisher, as if pairs were independent",
-                 counts.settings.level, plug_in=found.pearson, p=found.p_one_sided, **pairs), found.gate)  # type: ignore[arg-type]
+                 counts.settings.level, plug_in=found.pearson, **pairs), found.gate)  # type: ignore[arg-type]
     part.estimates["mi_vs_retention_spearman"] = gated(
         Estimate(found.spearman, None, None, "rho", "document", counts.n_documents, f"exact permutation of domain labels, {found.n_orders} orders",
                  plug_in=found.spearman, p=found.p_one_sided, **pairs), found.gate)  # type: ignore[arg-type]

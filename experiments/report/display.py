@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 from analysis.estimate import Estimate
 from analysis.figures.words import interval, number, percent
@@ -47,6 +48,12 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
     """The text filled with spaces to `width` terminal columns; wider ones stay as they are."""
     gap = " " * max(0, width - columns_of(text))
     return gap + text if right else text + gap
+
+
+def level_words(values: Iterable[Estimate]) -> str:
+    """'95% interval', the level of the estimates' own intervals; 'interval' where they have none, or several levels."""
+    levels = {one.level for one in values if one.low is not None}
+    return f"{levels.pop():.0%} interval" if len(levels) == 1 else "interval"
 
 
 def estimate(value: Estimate, column: Column) -> str:

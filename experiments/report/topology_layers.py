@@ -12,6 +12,7 @@ from analysis.figures.topology_decomposition import TermBars, decomposition_bars
 from analysis.figures.topology_layers import CrossLayer, cross_layer_map, information_by_distance, information_per_layer
 from analysis.figures.topology_pathways import CrossLayerPhi, Pathways, pathways, phi_map
 from experiments.report.blocks import Block, Cell, Column, Paragraph, Picture, Table
+from experiments.report.display import level_words
 from experiments.report.topology_columns import Drawn, View, bare, estimate_of, head, in_full, mean_over, not_drawn, number_column, reason_column, why
 
 TERMS = ("token identity", "position", "document", "residual")
@@ -115,7 +116,8 @@ def given_table(view: View) -> Table:
     rows: list[list[Cell]] = [[words, view.estimate(name), view.estimate(name).unit, why(view.estimate(name))] for words, name in named]
     rows.append(["seed's form: plug-in, no correction, no null", bare(seed, "bits"), "bits", "biased upward"])
     return Table("cross_layer_variants", "Information between adjacent layers, asked in several ways",
-                 [Column("question"), number_column("estimate [95% interval]"), Column("unit"), reason_column("remark")], rows, in_full(rows))
+                 [Column("question"), number_column(f"estimate [{level_words(view.estimate(name) for _, name in named)}]"), Column("unit"),
+                  reason_column("remark")], rows, in_full(rows))
 
 
 def pair_table(view: View) -> Table:

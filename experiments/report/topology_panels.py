@@ -15,11 +15,13 @@ from experiments.report import topology_predictor as predictor
 from experiments.report import topology_sequence as sequence
 from experiments.report.blocks import Block, Column, Link, Paragraph, Picture, Section, Table
 from experiments.report.content import ReportContent
+from experiments.report.display import level_words
 from experiments.report.topology_claims import CLAIMS, caveats, claim_section, overview_table, seed_panel
 from experiments.report.topology_columns import View, in_full, not_drawn, number_column, reason_column, why
 from experiments.report.topology_controls import controls_panel
 from experiments.report.topology_folder import FOLDER, SANKEY, folder
 from experiments.report.topology_sweep import sweep_section
+from hypotheses.judge import held_against_bound
 
 MOST_LISTED_LAYERS = 32
 
@@ -71,30 +73,34 @@ def composites(view: View) -> Section:
 
 def threshold_section(view: View) -> Section | None:
     """The verdict under other thresholds, exploratory; None without a curve."""
+    held = {one.criterion.name for one in view.content.finding.criteria if held_against_bound(one)}  # a flawed trace bars them afterwards
     found: dict[str, list[dict[str, object]]] = {}
     for row in view.rows("threshold_curve"):
-        found.setdefault(row["criterion"], []).append(row)
+        if row["criterion"] in held:
+            found.setdefault(row["criterion"], []).append(row)
     curves = []
     for judged in view.content.finding.criteria:
         rows = found.get(judged.criterion.name)
         if rows:
             curves.append(ThresholdCurve(judged.criterion.name, judged.criterion.unit, [row["threshold"] for row in rows],  # type: ignore[misc]
                                          [row["outcome"] for row in rows], judged.criterion.bound, judged.estimate))  # type: ignore[misc]
-    missing = [one.criterion.name for one in view.content.finding.criteria if one.criterion.name not in found]
+    missing: dict[str, list[str]] = {}
+    for judged in view.content.finding.criteria:
+        if judged.criterion.name not in held:
+            missing.setdefault(judged.reason, []).append(judged.criterion.name)
     blocks: list[Block] = [Paragraph("Exploratory: what other thresholds would have given. The declared ones alone are judged.", "warning")]
     if curves:
         blocks.append(Picture("verdict_against_threshold", verdict_against_threshold(curves), "Exploratory. The verdict as the threshold moves; "
                                                                                               "the dashed "
                               "line is the declared one.", "Step curves of the verdict."))
-    if missing:
-        blocks.append(Paragraph(f"No curve, because undefined, gated or without an interval: {', '.join(missing)}.", "note"))
+    blocks += [Paragraph(f"No threshold would settle {', '.join(names)}: {reason}.", "note") for reason, names in missing.items()]
     return Section("thresholds", "Verdicts against the threshold (exploratory)", blocks, "sensitivity")
 
 
 def appendix(view: View) -> Section | None:
     """Every estimate by layer; None where there is none."""
     blocks: list[Block] = [
-        Table(f"layers_{metric}", metric, [Column("layer", "number"), number_column("estimate [95% interval]"),
+        Table(f"layers_{metric}", metric, [Column("layer", "number"), number_column(f"estimate [{level_words(values)}]"),
                                            Column("unit"), reason_column()],
               [[i, value, value.unit, why(value)] for i, value in enumerate(values[:MOST_LISTED_LAYERS])], _reasons(values))
         for metric, values in sorted(view.content.evaluation.by_layer.items()) if len(values)]

@@ -15,6 +15,7 @@ from analysis.figures.topology_domains import RetentionPoint, information_agains
 from analysis.figures.topology_predictors import LearningCurve, Predictor, learning_curve, predictor_bars, predictor_map
 from analysis.figures.words import interval, number, p_value
 from experiments.report.blocks import Block, Cell, Column, Paragraph, Picture, Table
+from experiments.report.display import level_words
 from experiments.report.topology_columns import (
     NOT_RECORDED,
     Drawn,
@@ -105,8 +106,9 @@ def gains_table(view: View) -> Table:
     named = (("Prophet's share of the entropy", "predictor_u"), ("gain over the best baseline: judged", "predictor_gain"),
              ("gain in accuracy over the most accurate baseline: judged", "accuracy_gain"), ("gain of cross-layer attention", "ablation_gain"))
     rows: list[list[Cell]] = [[words, view.estimate(name), view.estimate(name).unit, why(view.estimate(name))] for words, name in named]
-    return Table("predictor_gains", "What the predictor gains", [Column("question"), number_column("estimate [95% interval]"), Column("unit"),
-                                                                 reason_column()], rows, in_full(rows))
+    level = level_words(view.estimate(name) for _, name in named)
+    return Table("predictor_gains", "What the predictor gains",
+                 [Column("question"), number_column(f"estimate [{level}]"), Column("unit"), reason_column()], rows, in_full(rows))
 
 
 def curve_picture(view: View) -> Drawn:
@@ -158,8 +160,15 @@ def retention_words(view: View) -> str:
     if one.value is None:
         return f"{outcome.upper()}: r is undefined ({one.reason})"
     n = f", {one.n} {one.n_of}" if one.n else ""
-    p = f", {p_value(one.p)} by permutation of domain labels" if one.p is not None else ""
-    return f"{outcome.upper()}: r = {interval(one, 2)}{n}{p}" + (f"; {one.gate}" if one.gate else "")
+    return f"{outcome.upper()}: r = {interval(one, 2)}{n}{rank_words(view)}" + (f"; {one.gate}" if one.gate else "")
+
+
+def rank_words(view: View) -> str:
+    """'; rho = 0.61, one-sided p = 0.012 by permutation of domain labels': the p is that of the rank correlation. Empty without one."""
+    rank = view.estimate("mi_vs_retention_spearman")
+    if rank.value is None:
+        return ""
+    return f"; rho = {number(rank.value, 2)}" + (f", one-sided {p_value(rank.p)} by permutation of domain labels" if rank.p is not None else "")
 
 
 def retention_picture(view: View) -> Drawn:
@@ -173,9 +182,8 @@ def retention_picture(view: View) -> Drawn:
     left_out = f"{n_missing} of {len(shown)} pairs are undefined and left out; the table says why. " if n_missing else ""
     return Picture("mi_vs_retention", information_against_retention(drawn, retention_words(view)),
                    f"{left_out}Transferred information against the share of Prophet's accuracy above chance kept in another domain. Pairs share "
-                   "domains, so "
-                   "the interval, as if they were independent, is too narrow, and the p comes from permuting domain labels.", "Scatter of "
-                   "domain pairs.")
+                   "domains, so the interval, as if they were independent, is too narrow; the p is that of the rank correlation, from permuting "
+                   "domain labels.", "Scatter of domain pairs.")
 
 
 def _kept_by(view: View) -> str:

@@ -6,12 +6,13 @@ import json
 from collections.abc import Sequence
 
 from analysis.estimate import Estimate
-from analysis.figures.words import interval, number, p_value, percent
+from analysis.figures.words import interval, number, percent
 from experiments.report.blocks import Cell, Column, Table
 from experiments.report.markdown import plain
 from experiments.report.topology_claims import CLAIMS, SEED_NUMBERS, judged_of, outcome_of
 from experiments.report.topology_clusters import clarity, counted
 from experiments.report.topology_columns import View
+from experiments.report.topology_predictor import rank_words
 from experiments.report.verdict import bound_words
 
 
@@ -36,12 +37,12 @@ def paper_section(view: View) -> str:
     structured, captured = (VERBS[outcome_of(judged_of(view, CLAIMS[i]))] for i in (1, 2))
     mi, excess = view.estimate("mi_first_choice"), view.estimate("mi_excess")
     prophet, entropy, share = (view.estimate(name) for name in ("predictor_mi", "predictor_entropy", "predictor_u"))
-    least, consistency, mantel = (view.estimate(name) for name in ("transfer_info_min", "coact_consistency_min", "coact_mantel"))
+    least, mantel, of_halves, decides = (view.estimate(name) for name in ("transfer_info_min", "coact_mantel", "coact_consistency",
+                                                                          "coact_consistency_min"))
     r = view.estimate("mi_vs_retention")
     shown = "" if mi.value is None else " (Figure X)"
     clusters = "" if view.estimate("coact_clarity").value is None else " (Figure Y)"
     equals = "" if r.value is None else "r = "
-    p = f" ({p_value(r.p)} by permutation of domain labels)" if r.p is not None else ""
     explains = {"supported": "Transferred information predicts in which domains the predictor keeps its accuracy.",
                 "refuted": "Transferred information does not, to the extent asked for, predict in which domains the predictor keeps its accuracy."}
     lines = [
@@ -57,9 +58,9 @@ def paper_section(view: View) -> str:
         f"**5.3 Structure across domains.** In the ordered pair that decides, the transferred information is {_said(least, 'bits')}; that "
         f"cross-domain "
         f"information exceeds 0 in all pairs {VERBS[_outcome(view, 'transfer_info_min')]}. Co-activation in two domains correlates at "
-        f"{_said(mantel)}, "
-        f"which is {_said(consistency)} of what halves of one domain reach; domain invariance {VERBS[_outcome(view, 'coact_consistency_min')]}.", "",
-        f"**5.4 Cross-domain results.** The correlation of transferred information with retention is {equals}{_said(r)}{p}. "
+        f"{_said(mantel)}, mean over pairs of domains; its share of what halves of one domain reach is {_said(of_halves)}, mean over pairs, and "
+        f"{_said(decides)} in the pair that decides. Domain invariance {VERBS[_outcome(view, 'coact_consistency_min')]}.", "",
+        f"**5.4 Cross-domain results.** The correlation of transferred information with retention is {equals}{_said(r)}{rank_words(view)}. "
         f"{explains.get(_outcome(view, 'mi_vs_retention'), 'Whether information explains why Prophet generalises stays open.')}", ""]
     return "\n".join(plain(line) if line and not line.startswith(("#", "**")) else _bold(line) for line in lines)
 

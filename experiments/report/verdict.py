@@ -8,7 +8,7 @@ from typing import Any
 from analysis.estimate import Estimate
 from experiments.report.blocks import Block, Cell, Column, Paragraph, Section, Table
 from experiments.report.content import ReportContent
-from experiments.report.display import estimate
+from experiments.report.display import estimate, level_words
 from hypotheses.claim import Criterion, CriterionFinding, Finding
 from hypotheses.judge import FLAWED
 
@@ -86,7 +86,7 @@ def criteria_table(finding: Finding) -> Table:
         for title in (
             "criterion",
             "bound",
-            "estimate [95% interval]",
+            f"estimate [{level_words(judged.estimate for judged in finding.criteria)}]",
             "unit",
             "documents, types",
             "matched null [95%]",
@@ -101,8 +101,20 @@ def criteria_table(finding: Finding) -> Table:
         [_criterion_row(judged) for judged in finding.criteria],
         "A criterion is supported when its whole interval respects the bound, refuted when no part of it does, and inconclusive otherwise. "
         "The point grade is the seed's band of the estimate; the guaranteed grade is that of the interval's less favourable end. "
-        "A dash: the matched null leaves the statistic as it is.",
+        "A dash: the matched null leaves the statistic as it is." + _levels(finding),
     )
+
+
+def _levels(finding: Finding) -> str:
+    """Which criterion's interval has which level, where they have several."""
+    names: dict[float, list[str]] = {}
+    for judged in finding.criteria:
+        if judged.estimate.low is not None:
+            names.setdefault(judged.estimate.level, []).append(judged.criterion.name)
+    if len(names) < 2:
+        return ""
+    usual, *others = sorted(names, key=lambda level: -len(names[level]))
+    return f" Intervals: {usual:.0%}; " + "; ".join(f"{level:.0%} of {', '.join(names[level])}" for level in others) + "."
 
 
 def verdict_section(content: ReportContent) -> Section:

@@ -18,6 +18,7 @@ from hypotheses.claim import Gate
 from hypotheses.h02_topology import TOPOLOGY, evaluate
 from hypotheses.judge import judge, judge_criterion
 from hypotheses.topology_domains import decisive_pair
+from hypotheses.topology_evaluation import threshold_curve
 from hypotheses.topology_evidence import PredictorEvidence, TopologyCounts, TopologyEvidence, TopologySettings
 from hypotheses.topology_parts import columns, mean_of
 from hypotheses.topology_specialisation import specialisation_part
@@ -185,6 +186,17 @@ def test_the_curve_of_thresholds_passes_through_the_declared_verdict(shared):
     own = [(t, o) for c, t, o in zip(table["criterion"], table["threshold"], table["outcome"]) if c == "structured.cross_layer_mi"]
     assert own[0][1] == "supported" and own[-1][1] == "refuted"
     assert min(t for t, _ in own) <= 1.5 <= max(t for t, _ in own)
+    declared = {c.name: judge_criterion(None, c, shared).outcome for c in TOPOLOGY.criteria}
+    for criterion in TOPOLOGY.criteria:
+        at = [o for c, t, o in zip(table["criterion"], table["threshold"], table["outcome"]) if c == criterion.name and t == criterion.bound]
+        assert set(at) <= {declared[criterion.name]}
+
+
+@pytest.mark.parametrize("facts", [{"n_documents_per_domain": {"law": 27, "intent": 300}}, {"n_documents": 60}, {"n_layers_left_out": 2}])
+def test_a_criterion_below_its_floor_has_no_curve_for_no_threshold_would_settle_it(shared, facts):
+    known = set(shared.tables["threshold_curve"]["criterion"])
+    assert {"structured.cross_layer_mi", "topology_not_data.cluster_invariance"} <= known
+    assert list(threshold_curve(TOPOLOGY.criteria, replace(shared, facts={**shared.facts, **facts}))) == []
 
 
 ALONE = replace(FAST, lags=(1, 2))

@@ -17,7 +17,8 @@ from experiments.report.content import ReportContent, TraceFacts
 from experiments.report.sections import assemble
 from experiments.report.topology_columns import View, estimate_of, in_full, rows_of
 from experiments.report.topology_folder import FOLDER
-from experiments.report.topology_panels import panels
+from experiments.report.topology_panels import panels, threshold_section
+from experiments.report.topology_predictor import retention_words
 from experiments.report.topology_summary import paper_section
 from hypotheses.claim import Evaluation
 from hypotheses.h02_topology import TOPOLOGY, evaluate
@@ -51,7 +52,7 @@ def planted_content(predictor=True, **shape):
 
 @pytest.fixture(scope="module")
 def whole():
-    return planted_content(test=26, calibration=12, length=40, layers=2)
+    return planted_content(test=52, calibration=12, length=24, layers=2)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +154,42 @@ def test_names_are_unique(whole_sections):
     for kind in (Picture, Table):
         names = [block.name for section in whole_sections for block in section.blocks if isinstance(block, kind)]
         assert len(names) == len(set(names))
+
+
+def test_the_curve_of_a_flawed_trace_is_not_drawn_and_says_why(whole):
+    judged = judge(TOPOLOGY, whole.evaluation, flawed={one.metric: ("ids_repeat: rows are broken", "collect again") for one in TOPOLOGY.criteria[:3]})
+    rows = {"criterion": [one.name for one in TOPOLOGY.criteria], "threshold": np.ones(10), "outcome": ["supported"] * 10}
+    content = replace(whole, finding=judged, evaluation=replace(whole.evaluation, tables={"threshold_curve": rows}))
+    blocks = threshold_section(View(content)).blocks
+    (said,) = [block.text for block in blocks if isinstance(block, Paragraph) and "rows are broken" in block.text]
+    assert said.startswith(f"No threshold would settle {', '.join(one.name for one in TOPOLOGY.criteria[:3])}: ")
+    assert any(isinstance(block, Picture) for block in blocks)
+
+
+def test_the_p_of_the_rank_correlation_stands_beside_rho(whole):
+    known = {"mi_vs_retention": Estimate(0.85, 0.7, 0.9, "r", "document", 100, "Fisher", plug_in=0.85, n=30, n_of="ordered pairs of domains"),
+             "mi_vs_retention_spearman": Estimate(0.61, None, None, "rho", "document", 100, "exact", plug_in=0.61, p=0.0125)}
+    view = View(replace(whole, evaluation=replace(whole.evaluation, estimates={**whole.evaluation.estimates, **known})))
+    words = "; rho = 0.61, one-sided p = 0.013 by permutation of domain labels"
+    assert retention_words(view).endswith(f"r = 0.85 [0.70, 0.90], 30 ordered pairs of domains{words}")
+    assert f"r = 0.85 (95% interval 0.70 to 0.90){words}." in paper_section(view)
+
+
+def test_numbers_over_all_pairs_and_of_the_pair_that_decides_are_told_apart(whole):
+    known = {name: Estimate(value, value - 0.1, value + 0.1, "", "document", 100, "given", level)
+             for name, value, level in (("coact_mantel", 0.7, 0.95), ("coact_consistency", 0.97, 0.9), ("coact_consistency_min", 0.41, 0.9))}
+    text = paper_section(View(replace(whole, evaluation=replace(whole.evaluation, estimates={**whole.evaluation.estimates, **known}))))
+    assert "0.70 (95% interval 0.60 to 0.80), mean over pairs of domains" in text
+    assert "is 0.97 (90% interval 0.87 to 1.07), mean over pairs, and 0.41 (90% interval 0.31 to 0.51) in the pair that decides" in text
+
+
+def test_headings_name_the_level_of_the_intervals(whole, whole_sections):
+    titles = {block.name: [column.title for column in block.columns] for section in whole_sections for block in section.blocks
+              if isinstance(block, Table)}
+    assert "estimate [90% interval]" in titles["layers_coact_consistency"] and "estimate [95% interval]" in titles["layers_coact_mantel"]
+    assert "estimate [interval]" in titles["criteria"]
+    (criteria,) = [block for section in whole_sections for block in section.blocks if isinstance(block, Table) and block.name == "criteria"]
+    assert "Intervals: 95%; 90% of topology_not_data.cluster_invariance." in criteria.note
 
 
 def test_one_layer_one_domain_and_one_choice_say_why():
