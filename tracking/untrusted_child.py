@@ -43,7 +43,16 @@ class Frozen(type):
         raise RefusedError(f"the file changes {cls.__name__}.{name}")
 
 
-class Named:
+class Fixed(metaclass=Frozen):
+    """Instances are made here and checked once; the file cannot set their state afterwards, slots included."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        raise RefusedError(f"the file changes {getattr(self, 'name', f'a {type(self).__name__} after it was checked')}")
+
+
+class Named(Fixed):
     """Stand-in for a function or class: does what `work` does, and has no state that could be set."""
 
     __slots__ = ("name", "work")
@@ -56,9 +65,6 @@ class Named:
         if self.work is None:
             raise RefusedError(f"the file calls {self.name}")
         return self.work(*arguments)
-
-    def __setstate__(self, state: object) -> None:
-        raise RefusedError(f"the file changes {self.name}")
 
 
 class Record(metaclass=Frozen):
@@ -118,32 +124,29 @@ class Array(metaclass=Frozen):
         self.fill(*state[1:])
 
 
-class Storage(metaclass=Frozen):
-    """Bytes that tensors are views of; those of an old .pt file come after the tensors."""
+class Storage(Fixed):
+    """Bytes that tensors are views of, and how many they have to be; those of an old .pt file come after the tensors."""
 
-    __slots__ = ("data", "dtype", "numel")
-    data: bytes | None
-    dtype: str
-    numel: int
+    __slots__ = ("claimed", "data", "dtype", "numel")
+
+    def __init__(self, dtype: str, numel: int, data: bytes | None = None) -> None:
+        self.dtype, self.numel, self.data, self.claimed = dtype, numel, data, numel * (2 if dtype == "bf" else int(dtype[1]))
 
 
-class Tensor(metaclass=Frozen):
+class Tensor(Fixed):
     """A view of a storage: first element, size and stride in elements."""
 
     __slots__ = ("first", "size", "storage", "stride")
-    first: int
-    size: tuple[int, ...]
-    storage: Storage
-    stride: tuple[int, ...]
+
+    def __init__(self, storage: Storage, first: int, size: tuple[int, ...], stride: tuple[int, ...]) -> None:
+        self.storage, self.first, self.size, self.stride = storage, first, size, stride
 
 
 def _tensor(storage: Any, first: Any, size: Any, stride: Any, *_: Any) -> Tensor:
     plain = all(type(part) is tuple and all(type(n) is int and n >= 0 for n in part) for part in (size, stride))
     if type(storage) is not Storage or type(first) is not int or first < 0 or not plain or len(size) != len(stride):
         raise RefusedError("a tensor whose storage, size or stride is not plain")
-    made = Tensor()
-    made.storage, made.first, made.size, made.stride = storage, first, size, stride
-    return made
+    return Tensor(storage, first, size, stride)
 
 
 def _number(dtype: Any, data: Any) -> int | float | bool:
@@ -218,16 +221,10 @@ def _named_storage(pid: Any, made: dict[str, Storage]) -> Storage:
     if not plain or (len(pid) == 6 and pid[5] is not None) or getattr(pid[1], "name", "") not in STORAGES:
         raise RefusedError("a storage that is not one of plain numbers")
     dtype = STORAGES[pid[1].name]
-    if pid[2] not in made:
-        storage = made[pid[2]] = Storage()
-        storage.dtype, storage.numel, storage.data = dtype, pid[4], None
-    if (made[pid[2]].dtype, made[pid[2]].numel) != (dtype, pid[4]):
+    storage = made.setdefault(pid[2], Storage(dtype, pid[4]))
+    if (storage.dtype, storage.numel) != (dtype, pid[4]):
         raise RefusedError("one storage under two types or sizes")
-    return made[pid[2]]
-
-
-def _size_of(dtype: str) -> int:
-    return 2 if dtype == "bf" else int(dtype[1])
+    return storage
 
 
 def _old(file: BinaryIO) -> Any:
@@ -244,12 +241,12 @@ def _old(file: BinaryIO) -> Any:
         head = file.read(8)
         if len(head) != 8 or struct.unpack("<q", head)[0] != made[key].numel:
             raise RefusedError("a storage of another size than its tensors say; was the file cut?")
-        _put(made[key], file.read(made[key].numel * _size_of(made[key].dtype)))
+        _put(made[key], file.read(made[key].claimed))
     return content
 
 
 def _put(storage: Storage, data: bytes) -> None:
-    if len(data) != storage.numel * _size_of(storage.dtype):
+    if len(data) != storage.claimed:
         raise RefusedError(f"a storage of {len(data):,} bytes where {storage.numel:,} elements are claimed; was the file cut?")
     storage.data = data
 

@@ -119,6 +119,8 @@ def _array(content: Any, dtype: str, shape: list[int], fortran: bool, start: int
 
 def _tensor(content: Any, dtype: str, size: list[int], stride: list[int], first: int, start: int, length: int) -> NDArray[Any]:
     flat = _flat(BFLOAT16 if dtype == "bf" else np.dtype(f"<{dtype}"), start, length, content)
+    if first < 0 or len(size) != len(stride) or min([0, *size, *stride]) < 0:
+        raise UntrustedError(f"a tensor from element {first} of size {size} and stride {stride}; save it with .contiguous()")
     count = math.prod(size)
     last = first + sum((n - 1) * step for n, step in zip(size, stride))
     if count and (last >= len(flat) or count > len(flat)):

@@ -190,6 +190,18 @@ def expanded() -> bytes:
     return file.getvalue()
 
 
+def changed_tensor(slot: bytes, value: bytes, *, of_storage: bool = False) -> bytes:
+    """Two of four floats as a view whose size and stride are checked, and then BUILD with a state for slots, which calls no setter of a class."""
+    def number(n: int) -> bytes:
+        return b"I%d\n" % n
+
+    stored = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + number(4) + b"tQ"
+    build = b"(N}" + slot + value + b"stb"
+    shape = number(0) + b"(" + number(2) + b"t(" + number(1) + b"t"
+    made = [b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(", stored, build if of_storage else b"", shape, b"tR", b"" if of_storage else build, STOP]
+    return archive(b"".join(made), **{"archive/data/0": struct.pack("<4f", 1, 2, 3, 4)})
+
+
 TORCH_ATTACKS: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "zipped": (lambda canary: archive(by_global("os", "system", canary)), "'os.system'"),
     "old": (lambda canary: by_global("os", "system", canary), "'os.system'"),
@@ -198,4 +210,7 @@ TORCH_ATTACKS: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "member twice": (lambda _: doubled(), "occurs twice"),
     "no pickle": (lambda _: archive(b"")[:30] + b"", "damaged"),
     "expanded": (lambda _: expanded(), "contiguous"),
+    "stride set later": (lambda _: changed_tensor(text("stride"), b"(I-10000000000\nt"), "changes a Tensor"),
+    "first set later": (lambda _: changed_tensor(text("first"), b"I-1000000\n"), "changes a Tensor"),
+    "storage set later": (lambda _: changed_tensor(text("numel"), b"I1\n", of_storage=True), "changes a Storage"),
 }

@@ -133,6 +133,16 @@ def test_a_pt_file_of_which_one_bit_changed_in_a_tensor_is_refused(tmp_path: Pat
         plain_values(tmp_path / "x.pt", "pt")
 
 
+@pytest.mark.parametrize("claim", [([2], [-(10**10)], 0), ([2], [1], -3), ([-2], [1], 0), ([2, 1], [1], 0), ([2], [1, 0], 0), ([-1, -2], [1, 1], 0)])
+def test_the_parent_checks_what_its_child_says_of_a_tensor(claim: tuple[list[int], list[int], int]) -> None:
+    """Whatever came over the child, no view leaves the bytes that are there."""
+    content = np.arange(4, dtype="<f4").tobytes()
+    size, stride, first = claim
+    with pytest.raises(UntrustedError, match="contiguous"):
+        untrusted_files._value({"x": ["f4", size, stride, first, 0, 16]}, content)
+    assert untrusted_files._value({"x": ["f4", [2, 2], [1, 2], 0, 0, 16]}, content).tolist() == [[0, 2], [1, 3]]
+
+
 def test_memory_of_the_parent_stays_small(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for make in (pickles.claims_array, pickles.claims_bytes, pickles.claims_memo, pickles.laughs):
