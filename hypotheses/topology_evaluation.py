@@ -9,6 +9,7 @@ import numpy as np
 
 from analysis.estimate import Estimate
 from analysis.gates import NO_DATA
+from analysis.metrics.transfer import ill_posed_cross_domain_mi
 from analysis.rows import take
 from analysis.trace import DocumentRow, RoutingTrace, TraceBatch, TraceMeta
 from analysis.transfer_matrix import transfer_matrix
@@ -22,7 +23,7 @@ from hypotheses.topology_evidence import PredictionScores, PredictorEvidence, To
 from hypotheses.topology_facts import facts
 from hypotheses.topology_layers import layer_part
 from hypotheses.topology_parts import Part, Row, cells, columns
-from hypotheses.topology_predictor import predictor_part
+from hypotheses.topology_predictor import UNITS, predictor_part
 from hypotheses.topology_sequence import sequence_part
 from hypotheses.topology_specialisation import specialisation_part
 
@@ -34,9 +35,12 @@ CURVE_POINTS, CURVE_HALF_WIDTHS = 41, 4.0
 def evaluate(evidence: TopologyEvidence, criteria: Sequence[Criterion] = ()) -> Evaluation:
     """Every topology metric, table and fact of a trace; criteria: those whose verdict is shown against other thresholds.
 
-    Raises TraceError for a split without documents, and for rows that cannot be counted. What cannot be estimated is an Estimate with its reason.
+    Raises TraceError for rows that cannot be counted. What cannot be estimated is an Estimate with its reason; so is everything where the split
+    has no documents.
     """
     counts = TopologyCounts(evidence)
+    if not any(row.split == evidence.split for row in evidence.trace.documents):
+        return _nothing(counts, criteria)
     made: dict[str, Part] = {}
     parts: dict[str, Callable[[], Part]] = {
         "layers": lambda: layer_part(counts), "domains": lambda: domain_part(counts), "clusters": lambda: cluster_part(counts),
@@ -54,6 +58,15 @@ def evaluate(evidence: TopologyEvidence, criteria: Sequence[Criterion] = ()) -> 
     made_of_all = Evaluation(whole.estimates, whole.by_layer, whole.tables, whole.facts)
     whole.tables["threshold_curve"] = columns(list(threshold_curve(criteria, made_of_all)), ("criterion", "threshold", "outcome"))
     return made_of_all
+
+
+def _nothing(counts: TopologyCounts, criteria: Sequence[Criterion]) -> Evaluation:
+    """The evaluation of a split without documents: every number undefined, for that reason."""
+    reason = f"{NO_DATA}: no {counts.split} documents"
+    units = {**UNITS, **{one.metric: one.unit for one in criteria}}
+    estimates = {name: Estimate.undefined(reason, unit=unit) for name, unit in units.items()}
+    estimates["cross_domain_naive_pairing"] = ill_posed_cross_domain_mi(0)
+    return Evaluation(estimates, facts={**facts(counts, estimates), "nothing": reason})
 
 
 def _information(between: Part) -> dict[tuple[str, str], Estimate]:

@@ -13,26 +13,37 @@ from hypotheses.topology_evidence import TopologyCounts
 
 
 def facts(counts: TopologyCounts, estimates: Mapping[str, Estimate]) -> dict[str, Any]:
-    """Everything that is stated beside the estimates."""
+    """Everything that is stated beside the estimates; of a split without documents what the trace's own description says."""
     trace, evidence = counts.trace, counts.evidence
     documents = [row for row in trace.documents if row.split == counts.split]
     found = Counter(row.domain for row in documents)
     return {
+        **(_of_rows(counts) if documents else {"caveats": [none_of(counts.split)]}),
         "n_documents": len(documents),
         "n_documents_per_domain": {domain: found[domain] for domain in sorted({*found, *evidence.domains})},
         "n_layers_left_out": int(trace.meta.details.get("moe_layers_of_model", len(counts.layers))) - len(counts.layers),
         "n_documents_calibration": sum(row.split == "calibration" for row in trace.documents),
-        "n_tokens": int(counts.loads.tokens.sum()), "n_tokens_of_nulls": len(counts.sample), "resampled": "document",
-        "split": counts.split, "seed": counts.settings.seed, "n_shifts": counts.settings.n_shifts, "lags": list(counts.settings.lags),
+        "resampled": "document", "split": counts.split, "seed": counts.settings.seed, "n_shifts": counts.settings.n_shifts,
+        "lags": list(counts.settings.lags), "k": sorted({layer.top_k for layer in counts.layers}),
+        "excluded": dict(trace.meta.details.get("excluded", {})), "absent": list(trace.meta.details.get("absent", ())),
+        "declared_pairs": [list(pair) for pair in evidence.pairs_of_interest], "seed_rule": seed_rule(estimates),
+    }
+
+
+def none_of(split: str) -> str:
+    """Why nothing can be estimated on a split without documents."""
+    return f"no {split} documents: nothing can be measured, and no verdict is possible; more documents, or a larger share, would give some"
+
+
+def _of_rows(counts: TopologyCounts) -> dict[str, Any]:
+    """What only the rows tell: tokens, experts in use, caveats."""
+    return {
+        "n_tokens": int(counts.loads.tokens.sum()), "n_tokens_of_nulls": len(counts.sample),
         "layers": [{"key": layer.key, "depth": layer.depth, "n_experts": layer.n_experts, "top_k": layer.top_k,
                     "n_active": len(counts.experts(number))} for number, layer in enumerate(counts.layers)],
-        "k": sorted({layer.top_k for layer in counts.layers}),
         "unused_experts": {layer.key: sorted(set(range(layer.n_experts)) - set(counts.experts(number).tolist()))
                            for number, layer in enumerate(counts.layers) if len(counts.experts(number)) < layer.n_experts},
-        "excluded": dict(trace.meta.details.get("excluded", {})), "absent": list(trace.meta.details.get("absent", ())),
-        "caveats": caveats(counts), "declared_pairs": [list(pair) for pair in evidence.pairs_of_interest],
-        "seed_rule": seed_rule(estimates),
-    }
+        "caveats": caveats(counts)}
 
 
 def caveats(counts: TopologyCounts) -> list[str]:

@@ -45,7 +45,8 @@ def predictor_part(counts: TopologyCounts, information: ByPair) -> Part:
     found = counts.evidence.predictor
     missing = {} if found is None else dict(found.missing)
     part.facts["predictor"] = {"run": found is not None, "missing": missing, "origin": "" if found is None else found.origin}
-    part.estimates = {name: Estimate.undefined(missing.get(PROPHET, NO_PREDICTOR), unit=unit) for name, unit in UNITS.items()}
+    why = next((why for name, why in missing.items() if name == PROPHET or name.startswith(f"{PROPHET} from ")), NO_PREDICTOR)
+    part.estimates = {name: Estimate.undefined(why, unit=unit) for name, unit in UNITS.items()}
     part.tables = {"predictor_mi": columns([], PREDICTOR_COLUMNS), "predictor_home": columns([], HOME_COLUMNS),
                    "retention": columns([], RETENTION_COLUMNS),
                    "learning_curve": columns([], LEARNING_COLUMNS), "mi_vs_retention": columns([], SCATTER_COLUMNS)}
@@ -153,7 +154,8 @@ def _at_home(found: PredictorEvidence, metric: str, names: tuple[str, ...], leve
         df += len(tables[0][0]) - 1
     mean = mean_of(made, df=df, independent=True)
     absent = [d for d in found.targets if d not in homes]
-    gate = f"{NO_DATA}: {names[0]} was not scored at home in {', '.join(absent)}" if absent else None
+    lacking = [name for name in names if any((name, d, d) not in found.scores for d in absent)]
+    gate = f"{NO_DATA}: {' and '.join(lacking)} was not scored at home in {', '.join(absent)}" if absent else None
     return mean if mean.value is None else gated(mean, few_per_domain([found.n_documents[d] for d in homes]), gate)
 
 

@@ -42,6 +42,8 @@ def train_predictors(context: Context) -> dict[str, Any]:
     told: dict[str, Any] = {}
     if not topology.predictor and not topology.predictions and not topology.retention:
         return {"predictor": "not asked for: topology.predictor = false"}
+    if not _judged(context):
+        return {"predictor": "no test document to predict"}
     sources = families.Sources.of(context.trace, _spec(context))
     if topology.predictions or topology.retention:
         told = declared.bring_in(topology, sources, directory)
@@ -82,6 +84,11 @@ def settings(context: Context, *, judged_only: bool = False) -> TopologySettings
         n_clusters=None if isinstance(declared.n_clusters, str) else declared.n_clusters)
 
 
+def _judged(context: Context) -> bool:
+    """Whether there is a test document."""
+    return any(row.split == "test" for row in context.trace.documents)
+
+
 def _spec(context: Context) -> PredictorSpec:
     spec = context.experiment.predictor
     return spec.model_copy(update={"processes": THREADS}) if spec.processes == 1 else spec
@@ -91,7 +98,7 @@ def _predicted(context: Context) -> PredictorEvidence | None:
     from experiments.predictor import declared, families
 
     topology = context.experiment.topology
-    if not topology.predictor and not topology.predictions:
+    if not topology.predictor and not topology.predictions or not _judged(context):
         return None
     sources: Sources = families.Sources.of(context.trace, _spec(context))
     directory = context.directory / "predictor"

@@ -60,8 +60,14 @@ def predictions_of(topology: TopologySpec, sources: Sources, directory: Path) ->
     """(PROPHET, source) -> the predictions that `bring_in` kept; one file of an untold source stands for every source, at home alone."""
     found = {source: read_predictions(directory / (folder(source) if source else "imported") / PROPHET / PREDICTIONS, sources.scored,
                                       sources.documents) for source in files_of(topology)}
-    named = found if "" not in found else dict.fromkeys(sources.by_domain, found[""])
+    named = found if "" not in found else dict.fromkeys(sorted({*sources.by_domain, *_scored(sources)}), found[""])
     return {(PROPHET, source): one for source, one in named.items()}
+
+
+def _scored(sources: Sources) -> set[str]:
+    """Domains of the documents that predictions are scored on."""
+    scored = set(sources.scored.document.tolist())
+    return {row.domain for row in sources.documents if row.document in scored}
 
 
 def retention_of(directory: Path) -> dict[tuple[str, str], float | None]:

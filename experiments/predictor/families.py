@@ -85,19 +85,25 @@ def evidence(sources: Sources, learnt: Mapping[tuple[str, str], Predictions], se
     """Counts of every predictor and baseline, by source, target, layer and group of the target's documents; torch is not needed.
 
     learnt: (predictor, source domain) -> predictions, trained here or imported; home_only: they learnt from all domains, so that none is
-    foreign to them. Baselines are fitted on all documents of the source, those
-    that Prophet held out for its curve included. Layers that have none before them are left out: they have no Markov table.
+    foreign to them. Baselines are fitted on all documents of the source, those that Prophet held out for its curve included; a source without
+    any has its predictions alone. Layers that have none before them are left out: they have no Markov table.
     """
     layers = _layers_guessed(sources.scored, learnt)
-    n_groups = max_groups([sources.scored.layers[i] for i in layers], len(sources.by_domain), len({row.domain for row in sources.documents}))
+    fitted = sorted({*sources.by_domain, *(domain for _, domain in learnt)})
+    n_targets = len({row.domain for row in sources.documents})
+    n_targets = len({row.domain for row in sources.documents})
+    n_groups = max_groups([sources.scored.layers[i] for i in layers], len(fitted), n_targets)
     targets = Targets.of(sources.scored, sources.documents, n_groups)
     domains = list(targets.range_of)
     scores: dict[tuple[str, str, str], PredictionScores] = {}
-    missing = {f"{PROPHET} from {domain}": why for domain, why in sources.missing.items()}
-    for source in sources.by_domain:
-        guessed = table_guesses(sources.by_domain[source], sources.scored, sources.documents, seed, layers)
+    missing = {f"{'tables' if domain in fitted else PROPHET} from {domain}": why for domain, why in sources.missing.items()}
+    if not sources.by_domain:
+        missing |= dict.fromkeys(TABLES, f"{NO_DATA}: no documents to fit it on")
+    for source in fitted:
+        learns = source in sources.by_domain
+        guessed = table_guesses(sources.by_domain[source], sources.scored, sources.documents, seed, layers) if learns else {}
         guessed |= {name: Guessed.of(one) for (name, domain), one in learnt.items() if domain == source}
-        for name in (*LEARNT, *TABLES):
+        for name in (*LEARNT, *(TABLES if learns else ())):
             if name not in guessed:
                 missing.setdefault(name, f"{NO_DATA}: no such predictor was trained or imported")
             elif any(guessed[name].first[index] is None for index in layers):

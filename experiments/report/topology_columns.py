@@ -121,7 +121,7 @@ class View:
 
     def estimate(self, name: str) -> Estimate:
         """A mean estimate by its name; undefined where the evaluation has none."""
-        return self.content.evaluation.estimates.get(name) or Estimate.undefined(NOT_RECORDED)
+        return self.content.evaluation.estimates.get(name) or Estimate.undefined(self.facts.get("nothing") or NOT_RECORDED)
 
     @cached_property
     def n_experts(self) -> list[int]:

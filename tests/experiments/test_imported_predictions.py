@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,11 @@ from experiments.progress import Silent
 from experiments.report import figure_files
 from experiments.stages.context import Context
 from hypotheses.h02_topology import evaluate
-from hypotheses.topology_evidence import PROPHET
+from hypotheses.topology_evidence import PROPHET, TopologyCounts, TopologyEvidence
+from hypotheses.topology_predictor import predictor_part
 from tests.experiments.test_run_on_trace import SMALL, esft
 from tests.hypotheses.topology_worlds import planted
+from tests.references.memory_trace import MemoryTrace
 from tracking.traces import StoredTrace
 
 SHAPE = {"test": 24, "calibration": 8, "length": 30, "layers": 2}
@@ -73,6 +76,40 @@ def test_one_file_of_a_predictor_that_learnt_from_all_says_nothing_of_other_doma
     found = predicted(context_of(tmp_path / "run", trace, f"topology.predictions='{perfect}'"))
     assert {key for key in found.scores if key[0] == PROPHET} == {(PROPHET, d, d) for d in ("domain0", "domain1")}
     assert ("previous_layer", "domain0", "domain1") in found.scores
+
+
+@pytest.mark.parametrize("asked", ["{domain0='FILE', domain1='FILE'}", "'FILE'"])
+def test_predictions_are_scored_where_no_document_could_be_learnt_from(asked: str, tmp_path: Path) -> None:
+    alone = planted("positive", **{**SHAPE, "calibration": 0})
+    tested = planes(alone, "test")
+    save_as_text(tmp_path / "perfect.csv", Predictions(tested.layers, tested.ids, {}), tested, alone.documents)
+    context = context_of(tmp_path / "run", alone, f"topology.predictions={asked.replace('FILE', str(tmp_path / 'perfect.csv'))}")
+    found = predicted(context)
+    assert found is not None and {key for key in found.scores if key[1] == key[2]} == {(PROPHET, d, d) for d in ("domain0", "domain1")}
+    assert {name for name, _, _ in found.scores} == {PROPHET}
+    part = predictor_part(TopologyCounts(TopologyEvidence(alone, predictor=found)), {})
+    assert part.estimates["top1_accuracy"].value == pytest.approx(1.0)
+    reason = part.estimates["predictor_gain"].reason
+    assert reason is not None and "previous_layer (no_data: no documents to fit it on)" in reason
+    assert found.missing["tables from domain0"] == "no_data: no calibration document of domain0 to learn from"
+
+
+def test_tables_of_one_source_alone_leave_the_gain_over_them_without_a_verdict(trace, perfect: Path, tmp_path: Path) -> None:
+    documents = [replace(row, split="train") if row.split == "calibration" and row.domain == "domain1" else row for row in trace.documents]
+    half = MemoryTrace(trace.meta, documents, trace.shards)
+    found = predicted(context_of(tmp_path / "run", half, f"topology.predictions={{domain0='{perfect}', domain1='{perfect}'}}"))
+    assert found is not None and ("previous_layer", "domain0", "domain1") in found.scores
+    assert (PROPHET, "domain1", "domain1") in found.scores and ("previous_layer", "domain1", "domain1") not in found.scores
+    gain = predictor_part(TopologyCounts(TopologyEvidence(half, predictor=found)), {}).estimates["predictor_gain"]
+    assert gain.gate is not None and "was not scored at home in domain1" in gain.gate and "prophet" not in gain.gate
+
+
+def test_a_trace_without_test_documents_is_no_error(trace, perfect: Path, tmp_path: Path) -> None:
+    documents = [replace(row, split="train") if row.split == "test" else row for row in trace.documents]
+    for number, more in enumerate((f"topology.predictions='{perfect}'", "topology.predictor=true")):
+        context = context_of(tmp_path / f"run{number}", MemoryTrace(trace.meta, documents, trace.shards), more)
+        assert topology.train_predictors(context) == {"predictor": "no test document to predict"}
+        assert topology._predicted(context) is None
 
 
 def test_what_was_imported_stays_in_the_run(trace, perfect: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import cli
+from experiments.report import figure_files
 from tests.experiments.readers.test_esft import written
 from tests.synthetic_trace import make_trace
 
@@ -48,6 +49,21 @@ def test_the_run_is_judged_on_the_files_documents_and_says_what_is_missing(run: 
     assert "sorted by weight" in page and "law" in page
     assert "testbed" not in json.loads((directory / "protocol.json").read_text())["protocol"]
     assert not (directory / "training.json").exists()
+
+
+def test_a_run_without_a_test_document_is_inconclusive_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(figure_files, "PRINT_DPI", 20)  # the same files, drawn coarsely
+    monkeypatch.setenv("ASSAY_ROOT", str(tmp_path / "runs"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    law = esft(tmp_path / "law", 0)
+    assert cli.main(["run", "topology", "--profile", "tiny", "--trace", str(law), "--set", "trace.n_experts=8",
+                     "--set", "trace.test_share=0.0001"]) == 0
+    assert "VERDICT   INCONCLUSIVE" in capsys.readouterr().out
+    (state,) = (tmp_path / "runs").glob("*/state.json")
+    (finding,) = json.loads((state.parent / "findings.json").read_text())["findings"]
+    assert {one["estimate"]["reason"] for one in finding["criteria"]} == {"no_data: no test documents"}
+    assert "no test documents" in (state.parent / "report" / "report.md").read_text()
 
 
 def test_going_on_reads_nothing_again_and_finds_changed_files(run: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch,

@@ -11,7 +11,7 @@ import pytest
 from analysis.estimate import Estimate
 from analysis.metrics.information import mi_first_choice
 from analysis.topology_controls import KINDS
-from analysis.trace import DocumentRow, TraceError
+from analysis.trace import DocumentRow
 from experiments import evaluation_files
 from hypotheses import h02_topology
 from hypotheses.claim import Gate
@@ -259,10 +259,13 @@ def test_without_token_ids_nothing_is_said_of_token_types():
     assert found["structured.cross_layer_mi"].outcome == "supported"
 
 
-def test_no_document_of_the_split_is_refused():
-    base = corpus(test=0)
-    with pytest.raises(TraceError, match="no test document"):
-        evaluate(TopologyEvidence(base, FAST))
+def test_no_document_of_the_split_leaves_every_criterion_undefined():
+    made = evaluate(TopologyEvidence(corpus(test=0), FAST, domains=("domain0", "domain1")))
+    finding = judge(TOPOLOGY, made, controls=dict.fromkeys(KINDS, made))
+    assert finding.verdict == "inconclusive" and {one.outcome for one in finding.criteria} == {"inconclusive"}
+    assert {one.estimate.reason for one in finding.criteria} == {"no_data: no test documents"}
+    assert made.facts["n_documents"] == 0 and made.facts["n_documents_per_domain"] == {"domain0": 0, "domain1": 0}
+    assert "no test documents" in made.facts["caveats"][0]
 
 
 def test_too_few_tokens_bar_the_verdict():
