@@ -152,6 +152,7 @@ def _numbers(axes: Axes, grid: Grid, colours: Colormap, norm: Normalize) -> None
     if not grid.numbers or max(marks.value.shape) > TEXT_UP_TO:
         return
     with_interval = grid.intervals and max(marks.value.shape) <= INTERVAL_UP_TO
+    size = 5.2 if with_interval and marks.value.shape[1] > 5 else 6.0  # an interval and its halo stay in their cell
     for (row, column), value in np.ndenumerate(marks.value):
         if np.isnan(value):
             continue
@@ -160,12 +161,12 @@ def _numbers(axes: Axes, grid: Grid, colours: Colormap, norm: Normalize) -> None
             text += f"\n[{number(float(marks.low[row, column]), grid.digits)}, {number(float(marks.high[row, column]), grid.digits)}]"
         ink = readable_on(colours(float(np.clip(norm(np.clip(value, norm.vmin, norm.vmax)), 0, 1))))
         shift = 0.16 if grid.dots is not None and grid.dots[row, column] else 0.0
-        axes.text(column, row + shift, text, ha="center", va="center", fontsize=6.0, color=ink, zorder=6,
+        axes.text(column, row + shift, text, ha="center", va="center", fontsize=size, color=ink, zorder=6,
                   bbox=_halo(ink) if marks.gated[row, column] else None)
 
 
 def _halo(ink: str) -> dict[str, object]:
-    return {"facecolor": "white" if ink == INK else INK, "alpha": 0.55, "edgecolor": "none", "pad": 0.8}
+    return {"facecolor": "white" if ink == INK else INK, "alpha": 0.55, "edgecolor": "none", "pad": 0.4}
 
 
 def scale_bar(axes: Axes, image: ScalarMappable, grid: Grid, *, place: tuple[float, float, float, float] = (1.03, 0.0, 0.04, 1.0)) -> Axes:
