@@ -73,6 +73,7 @@ def _sparsemixer(scores: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
 def fit_formula(scores: torch.Tensor, weights: torch.Tensor, ids: torch.Tensor, probability: bool) -> Formula:
     """The candidate with the fewest fitted parameters among those that rounding explains; "other" if none does.
 
+    Where the sum over the chosen is 1 before they are divided by it, the text says that they are (`softmax/k`).
     Where two score functions fit alike (one expert per token, weights all one), the text says that the weights cannot tell.
     """
     tolerance = EXACT.get(str(weights.dtype).removeprefix("torch."), 1e-3)
@@ -90,6 +91,8 @@ def fit_formula(scores: torch.Tensor, weights: torch.Tensor, ids: torch.Tensor, 
         return Formula("softmax", "other", min(entry[2] for entry in found))
     simplest = [entry for entry in fits if entry[0] == fits[0][0]]
     best = min(simplest, key=lambda entry: (entry[2] > 3 * min(other[2] for other in simplest) + 1e-6, entry[1], entry[2]))
+    if 1 < ids.shape[-1] < scores.shape[-1]:  # weights whose sum is 1 before they are divided by it: the text says that it is
+        best = next((entry for entry in simplest if entry[4] == f"{best[4]}/k"), best)
     rivals = {entry[3] for entry in simplest if entry[2] <= 3 * best[2] + 1e-6}
     told = "" if len(rivals) == 1 else f" (the weights fit {' and '.join(sorted(rivals))} alike)"
     return Formula(best[3], best[4] + told, best[2])

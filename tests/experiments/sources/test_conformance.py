@@ -55,6 +55,14 @@ def test_weights_of_no_known_formula_are_called_other() -> None:
     assert fit_formula(LOGITS, torch.rand(200, 2), IDS, probability=False).text == "other"
 
 
+def test_scores_that_are_zero_outside_the_chosen_have_weights_that_sum_to_one():
+    weights = torch.tensor([2 / 3, 1 / 3]).expand(200, 2)
+    scores = torch.zeros(200, LOGITS.shape[-1]).scatter(1, IDS, weights)
+    assert fit_formula(scores, weights, IDS, probability=True).text == "softmax/k"
+    part = torch.softmax(LOGITS, dim=-1)
+    assert fit_formula(part, part.gather(1, IDS), IDS, probability=True).text == "softmax"
+
+
 def test_one_expert_with_weight_one_cannot_tell_the_score() -> None:
     found = fit_formula(LOGITS, torch.ones(200, 1), IDS[:, :1], probability=False)
     assert "alike" in found.text and found.score == "softmax"
