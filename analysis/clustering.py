@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.arithmetic import Float
-from analysis.conditional_bernoulli import draw_pair_counts, fit
+from analysis.conditional_bernoulli import draw_pair_counts, fit, pair_inclusion
 from analysis.gates import NO_DATA
 from analysis.metrics.coactivation import choices, coactivation_jaccard, tokens, undefined_reason
 
@@ -24,6 +24,7 @@ NULL_DRAWS = 999
 CLEAR_QUANTILE = 0.95  # metrics specification 2.1, 2A: silhouettes of the null that a clear partition exceeds
 TOO_FEW_EXPERTS, CONSTANT = "too_few_experts", "constant"
 TIES = 1e-12
+EXACT_WORK = 1e8  # documents x experts^3 x choices
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,7 @@ class ClusterClarity:
 
     silhouette: of the partition; null_quantile: 95th percentile of the null silhouettes, p = (1 + #{null >= observed}) / (R + 1);
     clear: silhouette > null_quantile. n_draws: null draws that gave a silhouette. All None with `reason` where undefined.
+    composition: silhouette that documents of unlike loads give by themselves; the null is lifted to it, where it was asked for.
     """
 
     silhouette: float | None
@@ -186,16 +188,20 @@ class ClusterClarity:
     clear: bool | None
     n_draws: int
     reason: str | None = None
+    composition: float | None = None
 
 
 def cluster_clarity(
     counts_EE: ArrayLike, n_clusters: int, rng: np.random.Generator, *, labels_E: ArrayLike | None = None, n_draws: int = NULL_DRAWS,
+    composition_EE: ArrayLike | None = None,
 ) -> ClusterClarity:
     """Silhouette of the partition against tables drawn from the conditional Bernoulli law with the same loads and number of tokens.
 
     Each null table is clustered afresh into n_clusters, as the observed one was, for a partition is always clearer in the table that it
     was found in. labels_E: a partition found elsewhere (calibration); it is then held fixed in observed and null tables, -1 left out.
-    The law has independent tokens: where documents keep to topics, clear means clearer than loads alone, not than documents.
+    The law has independent tokens of one kind. composition_EE: the table expected of tokens that are independent inside their documents
+    (`composition_table`); where its silhouette is above the mean of the null, the null is lifted by the difference, so that topics of
+    documents alone are not clear. Without it clear means clearer than loads alone.
     Cost: draws token by token beyond 65,536 sets of k experts (0.4 s a million tokens at k = 8), or a multinomial below.
     """
     counts = np.asarray(counts_EE, np.float64)
@@ -209,9 +215,37 @@ def cluster_clarity(
     null = np.array([one for one in drawn if one is not None])
     if not len(null):
         return ClusterClarity(observed, None, None, None, 0, f"{NO_DATA}: no null table has a partition")
+    composition = None if composition_EE is None else _clarity_of(np.asarray(composition_EE, np.float64), n_clusters, fixed)[0]
+    if composition is not None:
+        null = null + max(composition - float(null.mean()), 0.0)
     quantile = float(np.quantile(null, CLEAR_QUANTILE))
     p = (1 + int((null >= observed - TIES).sum())) / (len(null) + 1)
-    return ClusterClarity(observed, quantile, p, bool(observed > quantile + TIES), len(null))
+    return ClusterClarity(observed, quantile, p, bool(observed > quantile + TIES), len(null), composition=composition)
+
+
+def composition_table(loads_DE: ArrayLike, k: int) -> Float:
+    """Co-activation expected of tokens that choose independently inside their document: each document's loads, and no other structure [E, E].
+
+    loads_DE: selections per document and expert, k of them a token. The law of each document is the conditional Bernoulli law of its loads up
+    to EXACT_WORK, beyond it Hajek's approximation of that law, pi_i pi_j (1 - (1 - pi_i)(1 - pi_j) / sum pi (1 - pi)), exact as experts
+    become many. What documents' own loads hold by chance counts as composition: the table has a little too much of it, never too little.
+    Source: Hajek 1964.
+    """
+    loads = np.asarray(loads_DE, np.float64)
+    loads = loads[loads.sum(axis=1) > 0]
+    n_tokens = loads.sum(axis=1) / k
+    share = np.minimum(loads / n_tokens[:, None], 1.0)
+    if share.size * share.shape[1] ** 2 * k <= EXACT_WORK:
+        table = np.einsum("d,dij->ij", n_tokens, pair_inclusion(fit(share, k), k))
+    else:
+        spread = share * (1 - share)
+        varies = spread.sum(axis=1)
+        table = (share * n_tokens[:, None]).T @ share
+        table -= (spread * np.divide(n_tokens, varies, out=np.zeros_like(varies), where=varies > 0)[:, None]).T @ spread
+    np.fill_diagonal(table, loads.sum(axis=0))
+    off = ~np.eye(len(table), dtype=bool)
+    table[off] *= (k - 1) * loads.sum() / table[off].sum()  # of all pairs as many as there are
+    return np.asarray(table)
 
 
 def _clarity_of(counts_EE: Float, n_clusters: int, labels_E: NDArray[np.generic] | None) -> tuple[float | None, str | None]:

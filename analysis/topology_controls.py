@@ -5,8 +5,9 @@ permutation for all domains, and f_l puts I(X_l-1; X_l) at 1.5 + 0.6 (log2 E - 1
 drawn beforehand for the first choice, three in four of them mostly of its own block of experts, the rest uniform: the same in every domain.
 Misleading. The same law, but each domain has steps and sets of its own: within-domain information is equal, and no domain says anything of
 another. X_0 is uniform.
-Independent. Given the document's topic (four a domain, none shared) layers are independent. For k >= 2 the set is a uniform one, and the first
-choice is, in 2 of k tokens, the member that the topic likes best: co-activation has no structure, while documents do.
+Independent. Given the document's topic (four a domain, none shared) layers are independent. For k >= 2 the set is drawn from the conditional
+Bernoulli law of the topic's liking (uniformly, where there are more than 65,536 sets), and the first choice is, in 2 of k tokens, the member
+that the topic likes best: experts of a topic are chosen together, and nothing but the topic of the document makes them.
 
 A row's draws depend on the seed, its document's id, its position and its layer alone. D document, T token (row), L MoE layer, K slot, E expert,
 Z topic, H domain, R set drawn beforehand.
@@ -16,11 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import comb
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.conditional_bernoulli import ENUMERATED, from_weights, set_law
 from analysis.kernels import Float, Int, mix
 from analysis.nulls import document_keys
 from analysis.planted_draws import Draws, Keys, uniform_sets
@@ -123,6 +126,13 @@ def _unreachable(layers: tuple[LayerMeta, ...], planted: list[float], aim: Topol
     return None if planted else "no two layers of one stack: no information between layers can be planted"
 
 
+def _inverse(edges_ZC: Float, topic: Int, uniform: Float) -> Int:
+    """The cell of each row in the cumulative probabilities of its topic."""
+    flat = (edges_ZC + np.arange(len(edges_ZC))[:, None]).ravel()
+    found = np.searchsorted(flat, topic + uniform, side="right") - topic * edges_ZC.shape[1]
+    return np.asarray(np.clip(found, 0, edges_ZC.shape[1] - 1), np.int64)
+
+
 class _Law:
     """The tables of one kind, made once, and the rows that they give."""
 
@@ -131,6 +141,7 @@ class _Law:
         self.n_tables = len(plan.domains) if kind == "misleading" else 1
         self.liking = [self._liking(number, layer.n_experts) for number, layer in enumerate(plan.layers)]
         self.edges = [np.cumsum(w, axis=1) / w.sum(axis=1, keepdims=True) for w in self.liking]
+        self.law = [self._law(number, layer) for number, layer in enumerate(plan.layers)] if kind == "independent" else []
         self.step = [self._steps(number) for number in range(len(plan.layers))]
         self.sets = [self._sets(number, layer) for number, layer in enumerate(plan.layers)]
 
@@ -161,9 +172,14 @@ class _Law:
         return np.exp(spread * rng.normal(size=(max(len(self.plan.domains), 1) * TOPICS_PER_DOMAIN, n_experts)))
 
     def _of_topic(self, number: int, topic: Int, draws: Draws) -> Int:
-        edges = self.edges[number] + np.arange(len(self.edges[number]))[:, None]
-        found = np.searchsorted(edges.ravel(), topic + draws.uniform(3), side="right") - topic * edges.shape[1]
-        return np.asarray(np.clip(found, 0, edges.shape[1] - 1), np.int64)
+        return _inverse(self.edges[number], topic, draws.uniform(3))
+
+    def _law(self, number: int, layer: LayerMeta) -> tuple[Int, Float] | None:
+        """Every set of k experts [C, K] with the edges of its probability in each topic [Z, C]; None for too many, and for one choice."""
+        if layer.top_k == 1 or comb(layer.n_experts, layer.top_k) > ENUMERATED:
+            return None
+        found = [set_law(from_weights(liking, layer.top_k), layer.top_k) for liking in self.liking[number]]
+        return found[0][0], np.cumsum([chances for _, chances in found], axis=1)
 
     def _steps(self, number: int) -> Int:
         """Expert that follows each expert of the layer before, in each table [H or 1, E]."""
@@ -190,7 +206,11 @@ class _Law:
     def _independent(self, number: int, layer: LayerMeta, topic: Int, draws: Draws) -> NDArray[Any]:
         if layer.top_k == 1:
             return self._of_topic(number, topic, draws)[:, None]
-        chosen = uniform_sets(layer.n_experts, layer.top_k, draws)
+        if self.law[number] is None:
+            chosen = uniform_sets(layer.n_experts, layer.top_k, draws)
+        else:
+            sets, edges = self.law[number]  # type: ignore[misc]
+            chosen = sets[_inverse(edges, topic, draws.uniform(2))]
         best = self.liking[number][topic[:, None], chosen].argmax(axis=1)
         front = np.where(draws.uniform(1) < LOYAL / layer.top_k, best, 0)
         rows = np.arange(len(chosen))

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.clustering import ClusterClarity, Clustering, choose_n_clusters, cluster_clarity, cluster_experts, mean_silhouette
+from analysis.clustering import (
+    ClusterClarity,
+    Clustering,
+    choose_n_clusters,
+    cluster_clarity,
+    cluster_experts,
+    composition_table,
+    mean_silhouette,
+)
 from analysis.estimate import Estimate
 from analysis.estimation import Groups
 from analysis.gates import NO_DATA, SINGLE_CHOICE, few_documents, gated
@@ -34,7 +42,7 @@ FEWEST_DRAWS = 39
 PAIR_COLUMNS = ("layer", "i", "j", "joint", "conditional", "jaccard", "lift", "null")
 CLUSTER_COLUMNS = ("layer", "expert", "cluster", "leaf_order")
 LINKAGE_COLUMNS = ("layer", "step", "a", "b", "height", "size")
-CLARITY_COLUMNS = ("layer", "n_clusters", "silhouette", "null_quantile", "p", "cophenetic", "n_draws", "chosen_on", "status", "reason")
+CLARITY_COLUMNS = ("layer", "n_clusters", "silhouette", "null_quantile", "composition", "p", "cophenetic", "n_draws", "chosen_on", "status", "reason")
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,8 @@ def _one_layer(counts: TopologyCounts, layer: int, groups: Groups, calibration: 
     work = float(np.trace(judged.tables[0].sum(axis=0))) * len(counts.layers)
     draws = settings.n_null_clusters if _enumerable(meta.n_experts, meta.top_k) else \
         int(np.clip(NULL_WORK // max(work, 1), min(FEWEST_DRAWS, settings.n_null_clusters), settings.n_null_clusters))
-    clarity = cluster_clarity(judged.tables[0].sum(axis=0), n_clusters, rng, labels_E=partition.labels, n_draws=draws)
+    clarity = cluster_clarity(judged.tables[0].sum(axis=0), n_clusters, rng, labels_E=partition.labels, n_draws=draws,
+                              composition_EE=composition_table(counts.loads.table(layer), meta.top_k))
     return LayerClusters(judged, partition, clarity, chosen_on, whole)
 
 
@@ -200,5 +209,6 @@ def _clarity_row(layer: int, one: LayerClusters) -> Row:
     if reason == SINGLE_CHOICE:
         reason = f"{SINGLE_CHOICE}: a token with one expert activates no two together"
     return {"layer": layer, "n_clusters": n_clusters or None, "silhouette": clarity.silhouette, "null_quantile": clarity.null_quantile,
-            "p": clarity.p, "cophenetic": one.partition.cophenetic, "n_draws": clarity.n_draws, "chosen_on": one.chosen_on, "status": status,
+            "composition": clarity.composition, "p": clarity.p, "cophenetic": one.partition.cophenetic, "n_draws": clarity.n_draws,
+            "chosen_on": one.chosen_on, "status": status,
             "reason": reason}

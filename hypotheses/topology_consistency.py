@@ -17,7 +17,7 @@ from analysis.estimate import Estimate
 from analysis.gates import NO_DATA, few_per_domain, gated
 from analysis.kernels import Float, Int
 from analysis.left_out import LeftOut, stack
-from analysis.metrics.coactivation import coact_lift, undefined_reason
+from analysis.metrics.coactivation import coact_lift, expected_meetings, undefined_reason
 from analysis.metrics.frequency import midranks
 from analysis.pair_counts import PairPlan, pair_groups
 from analysis.resampling import generator
@@ -29,8 +29,12 @@ EQUIVALENCE_LEVEL = 0.90  # two one-sided tests at 5 % (metrics specification 6)
 CEILING_SHARE = "share of the split-half ceiling"
 N_GROUPS, N_SPLITS = 20, 4
 LEAST_PAIRS = 10
+LEAST_EXPECTED = 5.0  # meetings that chance alone would give in a half: from there on never to have met says something
+LEAST_SHARE = 0.9  # of a domain's co-activation, which the compared pairs must carry for a verdict
+PAIRS_LEFT_OUT = "pairs_left_out"
+NEVER = -1e3  # bits: the lift of experts that never met, below any other
 RENAMINGS, RENAMED_CELLS = 999, 3e8
-BEYOND_NAMES = 0.05
+BEYOND_NAMES = 0.01  # a verdict rests on it by itself, and so do two controls
 PERMUTED_CELLS, FEWEST_PERMUTATIONS = 3e7, 199  # pairs of experts ranked anew over all permutations of a run
 LEAST_RELIABILITY = 0.2  # correlation of two halves of one domain below which "different" cannot be told from "noisy"
 COLUMNS = ("layer", "source", "target", "mantel", "p", "reliability_source", "reliability_target", "ceiling", "corrected", "matched", "ari", "ami",
@@ -111,12 +115,14 @@ class _Replicates:
     """Mean Mantel correlation and mean matched ratio over pairs of domains, whole and without each group; matched ratios by pair.
 
     null [R]: the mean Mantel correlation after renaming the experts of each domain at random (quadratic assignment).
+    compared: share of the co-activation that the compared pairs carry, of the domain where it is least.
     """
 
     mantel: LeftOut
     matched: LeftOut
     pairs: LeftOut
     null: Float
+    compared: float
 
 
 def _replicates(tables: Sequence[Int], rng: np.random.Generator, n_renamings: int) -> _Replicates | str:
@@ -130,7 +136,8 @@ def _replicates(tables: Sequence[Int], rng: np.random.Generator, n_renamings: in
     vectors = [_Lifts.of(table) for table in tables]
     defined = np.logical_and.reduce([one.defined for one in vectors])
     if defined.sum() < LEAST_PAIRS:
-        return f"too_few_pairs: {int(defined.sum())} pairs of experts met in every half of every domain, {LEAST_PAIRS} needed"
+        return (f"too_few_pairs: {int(defined.sum())} pairs of experts would meet {LEAST_EXPECTED:g} times by chance in every half of every "
+                f"domain, {LEAST_PAIRS} needed")
     ranked = [one.ranked(defined) for one in vectors]
     whole = _statistics([one.whole for one in ranked], [one.halves for one in ranked])
     without, stratum = [], []
@@ -145,7 +152,8 @@ def _replicates(tables: Sequence[Int], rng: np.random.Generator, n_renamings: in
     return _Replicates(LeftOut(np.asarray(whole[0]), mantel, n_documents, strata),
                        LeftOut(np.asarray(whole[1].mean()), pairs.mean(axis=1), n_documents, strata),
                        LeftOut(whole[1], pairs, n_documents, strata),
-                       _renamed([one.whole for one in ranked], defined, tables[0].shape[-1], rng, n_renamings))
+                       _renamed([one.whole for one in ranked], defined, tables[0].shape[-1], rng, n_renamings),
+                       min(one.share_of(defined) for one in vectors))
 
 
 def _renamed(ranked: Sequence[Float], defined: np.ndarray, n_experts: int, rng: np.random.Generator, n_renamings: int) -> Float:
@@ -169,12 +177,17 @@ def _renamed(ranked: Sequence[Float], defined: np.ndarray, n_experts: int, rng: 
 
 @dataclass(frozen=True)
 class _Lifts:
-    """Lifts above the diagonal of one domain: whole [V], halves [S, 2, V], and the same without each group [G, ...]."""
+    """Lifts above the diagonal of one domain: whole [V], halves [S, 2, V], and the same without each group [G, ...].
+
+    counts [V]: meetings; expected [V]: those that the loads alone give, in the half where they are fewest.
+    """
 
     whole: Float
     halves: Float
     whole_without: Float
     halves_without: Float
+    counts: Float
+    expected: Float
 
     @classmethod
     def of(cls, tables_GEE: Int) -> _Lifts:
@@ -185,22 +198,30 @@ class _Lifts:
         without = halves[None] - sides[..., None, None] * tables_GEE[:, None, None].astype(np.float64)
 
         def lifts(table: Float) -> Float:
-            return np.asarray(coact_lift(table)[..., upper[0], upper[1]])
+            lift, meetings = coact_lift(table)[..., upper[0], upper[1]], np.asarray(table)[..., upper[0], upper[1]]
+            return np.where(np.isnan(lift) & (meetings == 0), NEVER, lift)
 
         changed = lifts(without[sides.astype(bool)]).reshape(len(tables_GEE), N_SPLITS, -1)
         same = lifts(halves)
         halves_without = np.where(sides[..., None].astype(bool), changed[:, :, None], same[None])
-        return cls(lifts(total), same, lifts(total - tables_GEE), halves_without)
+        expected = expected_meetings(halves)[..., upper[0], upper[1]].min(axis=(0, 1))
+        return cls(lifts(total), same, lifts(total - tables_GEE), halves_without, total[upper].astype(np.float64), expected)
 
     @property
     def defined(self) -> np.ndarray:
-        """Pairs with a lift everywhere [V]."""
+        """Pairs that would meet often enough by chance in every half, with a lift everywhere [V]: chosen by the loads, not by who met."""
         parts = (self.whole[None], self.halves.reshape(-1, len(self.whole)), self.whole_without, self.halves_without.reshape(-1, len(self.whole)))
-        return np.asarray(np.isfinite(np.concatenate(parts)).all(axis=0))
+        return np.asarray(np.isfinite(np.concatenate(parts)).all(axis=0) & (self.expected >= LEAST_EXPECTED))
+
+    def share_of(self, defined: np.ndarray) -> float:
+        """Share of the domain's meetings that those pairs have."""
+        return float(self.counts[defined].sum() / self.counts.sum())
 
     def ranked(self, defined: np.ndarray) -> _Lifts:
         """Centred mid-ranks of the defined pairs, scaled to length 1, so that a correlation is a product."""
-        return _Lifts(*(_unit_ranks(part[..., defined]) for part in (self.whole, self.halves, self.whole_without, self.halves_without)))
+        whole, halves, whole_without, halves_without = (
+            _unit_ranks(part[..., defined]) for part in (self.whole, self.halves, self.whole_without, self.halves_without))
+        return _Lifts(whole, halves, whole_without, halves_without, self.counts[defined], self.expected[defined])
 
 
 def _unit_ranks(values: Float) -> Float:
@@ -256,7 +277,7 @@ def _decisive(counts: TopologyCounts, each: Sequence[_Replicates | str]) -> Esti
     name, chosen = min(made, key=lambda one: float("-inf") if one[1].low is None else one[1].low)
     if chosen.value is None:
         return replace(chosen, reason=f"{chosen.reason} ({name})")
-    return replace(chosen, method=f"{chosen.method}, of {name}, the pair that decides")
+    return gated(replace(chosen, method=f"{chosen.method}, of {name}, the pair that decides"), _not_compared(known))
 
 
 def _estimate(counts: TopologyCounts, name: str, unit: str, each: Sequence[_Replicates | str]) -> Estimate:
@@ -265,7 +286,17 @@ def _estimate(counts: TopologyCounts, name: str, unit: str, each: Sequence[_Repl
     if reasons or not known:
         return Estimate.undefined(next(iter(reasons), NO_DATA), unit=unit, n_units=counts.n_documents)
     level = counts.settings.level if name == "coact_mantel" else EQUIVALENCE_LEVEL
-    return _mean([one.mantel if name == "coact_mantel" else one.matched for one in known], unit, level, counts.domains, counts)
+    made = _mean([one.mantel if name == "coact_mantel" else one.matched for one in known], unit, level, counts.domains, counts)
+    return made if made.value is None else gated(made, _not_compared(known))
+
+
+def _not_compared(known: Sequence[_Replicates]) -> str | None:
+    """Why no verdict may rest on the compared pairs: domains whose experts never meet are told apart by the pairs that are left out."""
+    share = min(one.compared for one in known)
+    if share >= LEAST_SHARE:
+        return None
+    return (f"{PAIRS_LEFT_OUT}: the pairs of experts that the loads of every domain let meet carry {share:.0%} of a domain's co-activation, "
+            f"{LEAST_SHARE:.0%} needed")
 
 
 def _mean(parts: Sequence[LeftOut], unit: str, level: float, domains: Sequence[str], counts: TopologyCounts) -> Estimate:

@@ -18,7 +18,7 @@ from analysis.moved_rows import MovedRows, Scratch, Source
 from analysis.shift import eligible, shift_sources
 from analysis.threads import each
 from hypotheses.topology_evidence import TopologyCounts
-from hypotheses.topology_layers import ONE_LAYER
+from hypotheses.topology_layers import DROP_FIRST, ONE_LAYER
 from hypotheses.topology_parts import Part, Row, columns
 
 EDGE_WORK = 2.5e9  # rows x pairs x shifts
@@ -64,7 +64,7 @@ def _tables(counts: TopologyCounts) -> list[Float]:
 
 def _edges(counts: TopologyCounts) -> list[Edges]:
     """phi of each adjacent pair of layers on the nulls' rows against circular shifts of its second layer; a shift serves all pairs."""
-    settings, kept = counts.settings, eligible(counts.routed)
+    settings, kept = counts.settings, eligible(counts.routed, DROP_FIRST)
     first = [np.asarray(column) for column in kept.first_L]
     sizes = [(counts.layers[a].n_experts, counts.layers[b].n_experts) for a, b in counts.adjacent]
     n_rows, n_cells = len(first[0]), sum(x * y for x, y in sizes)

@@ -15,14 +15,17 @@ from analysis.joint import joint_counts
 from analysis.metrics.conditional import GivenType, PairedTokens, given_type
 from analysis.metrics.layer_pairs import CrossLayerEstimates, LayerPair, PairEstimate, cross_layer_estimates
 from analysis.pair_counts import PairPlan, pair_groups
-from analysis.shift import ShiftNull, ShiftPlan, shifted_information
+from analysis.shift import ShiftNull, ShiftPlan, eligible, shifted_information
 from analysis.threads import each
+from hypotheses.h02_topology import USEFUL_BITS
 from hypotheses.topology_evidence import TopologyCounts
 from hypotheses.topology_parts import Part, Row, cells, columns, mean_of, status
 
 ONE_LAYER = f"{NO_DATA}: one MoE layer; information between layers needs two"
+POSITION, BANDED_SHIFTS = "position", 25
 NO_TYPES = f"{NO_DATA}: the trace has no token ids"
-BITS = ("mi_first_choice", "mi_excess", "mi_given_type", "u")
+BITS = ("mi_first_choice", "mi_excess", "mi_excess_banded", "mi_given_type", "u")
+DROP_FIRST = 4  # positions whose routing follows the place in the document, so that a shift would count it as coupling (specification 3.3)
 GIVEN_ROWS = 2**21  # rows times pairs up to which the form given the token type is made for all pairs
 TERMS = ("token identity", "position", "document", "residual")
 PAIR_COLUMNS = ("layer_i", "layer_j", "distance", "value", "low", "high", "plug_in", "null", "excess", "excess_low", "excess_high", "p", "given_type",
@@ -35,7 +38,9 @@ def layer_part(counts: TopologyCounts) -> Part:
         return _no_layers(counts)
     found = _information(counts)
     null = _excess(counts, counts.adjacent, counts.settings.n_shifts, 25)
-    part = Part(estimates={"mi_first_choice": found.mean_adjacent, "mi_excess": _mean_excess(counts, null)}, facts={"shift_left_out": null.left_out})
+    banded = _excess(counts, counts.adjacent, min(counts.settings.n_shifts, BANDED_SHIFTS), BANDED_SHIFTS, bands=True).mean().estimates()[0]
+    part = Part(estimates={"mi_first_choice": found.mean_adjacent, "mi_excess": _mean_excess(counts, null, banded), "mi_excess_banded": banded},
+                facts={"shift_left_out": null.left_out})
     if not counts.settings.judged_only:
         missing = Estimate.undefined(ONE_LAYER, unit="bits", n_units=counts.n_documents)
         part.by_layer["mi_first_choice"] = tuple(found.by_layer.get(layer, missing) for layer in range(len(counts.layers)))
@@ -81,9 +86,10 @@ def _share(counts: TopologyCounts) -> Estimate:
     return cross_layer_estimates(tables, "u", level=counts.settings.level).mean_adjacent
 
 
-def _excess(counts: TopologyCounts, pairs: tuple[tuple[int, int], ...], n_draws: int, n_interval: int) -> ShiftNull:
+def _excess(counts: TopologyCounts, pairs: tuple[tuple[int, int], ...], n_draws: int, n_interval: int, bands: bool = False) -> ShiftNull:
     settings = counts.settings
-    plan = ShiftPlan(n_draws, settings.seed, n_interval, level=settings.level, threads=settings.threads, p_values=pairs == counts.adjacent)
+    plan = ShiftPlan(n_draws, settings.seed, n_interval, drop_first=DROP_FIRST, level=settings.level, threads=settings.threads,
+                     p_values=pairs == counts.adjacent and not bands, bands=bands)
     return shifted_information(counts.routed, pairs, plan)
 
 
@@ -96,14 +102,24 @@ def _map(counts: TopologyCounts) -> dict[tuple[int, int], Estimate]:
 
 
 def _gates(counts: TopologyCounts, null: ShiftNull) -> list[str | None]:
-    first, layers = counts.sample.first, counts.layers
-    tables = (joint_counts(first[a], first[b], layers[a].n_experts, layers[b].n_experts) for a, b in counts.adjacent)
+    first, layers = eligible(counts.routed, DROP_FIRST).first_L, counts.layers
+    tables = (joint_counts(np.asarray(first[a]), np.asarray(first[b]), layers[a].n_experts, layers[b].n_experts) for a, b in counts.adjacent)
     return [few_documents(null.n_documents), *(undersampled(table, n_tokens=null.n_tokens) for table in tables)]
 
 
-def _mean_excess(counts: TopologyCounts, null: ShiftNull) -> Estimate:
+def _mean_excess(counts: TopologyCounts, null: ShiftNull, banded: Estimate) -> Estimate:
     mean = null.mean().estimates()[0]
-    return gated(mean, *_gates(counts, null)) if mean.value is not None else mean
+    return mean if mean.value is None else gated(mean, *_gates(counts, null), _position(mean, banded))
+
+
+def _position(mean: Estimate, banded: Estimate) -> str | None:
+    """Why no verdict rests on the excess: inside bands of position it lies on another side of what is of use."""
+    if banded.value is None:
+        return f"{POSITION}: the excess inside bands of position is undefined ({banded.reason})"
+    sides = [(one.low is not None and one.low > USEFUL_BITS, one.high is not None and one.high <= USEFUL_BITS) for one in (mean, banded)]
+    if sides[0] == sides[1]:
+        return None
+    return f"{POSITION}: inside bands of position the excess is {banded.value:.3f} bits, which is on another side of {USEFUL_BITS:g}"
 
 
 def _given_types(counts: TopologyCounts) -> dict[tuple[int, int], GivenType]:

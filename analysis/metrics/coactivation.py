@@ -117,6 +117,16 @@ def coact_lift(counts_EE: ArrayLike) -> Float:
     return out
 
 
+def expected_meetings(counts_EE: ArrayLike) -> Float:
+    """Tokens that would choose both experts under the conditional Bernoulli law with these loads [..., E, E], the loads on the diagonal.
+
+    NaN where there is no token; ValueError as in coact_lift.
+    """
+    counts = np.asarray(counts_EE, np.float64)
+    k, n_tokens = choices(counts), tokens(counts)[..., None, None]
+    return np.asarray(pair_inclusion(fit(np.einsum("...ii->...i", divide(counts, n_tokens)), k), k) * n_tokens)
+
+
 @metric("coact_lift_seed", unit="ratio", bounds=(0.0, None), undefined=PAIR_UNDEFINED, source="seed 000, 2.A read against independence",
         takes=("coactivation_EE",), estimator="document bootstrap", invariant=INVARIANT, seed="CoActivation[i,j] / (P(i) P(j))", seed_form=True)
 def naive_lift(counts_EE: ArrayLike) -> Float:

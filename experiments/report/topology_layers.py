@@ -111,7 +111,9 @@ def decomposition_picture(view: View) -> Drawn:
 def given_table(view: View) -> Table:
     """Information between adjacent layers asked in other ways, and by the seed's formula."""
     seed = view.facts.get("seed_rule", {}).get("cross_layer_mi")
-    named = (("I(first choices), jackknife: judged", "mi_first_choice"), ("beyond circular shifts inside documents: judged", "mi_excess"),
+    named = (("I(first choices), jackknife: judged", "mi_first_choice"),
+             ("beyond circular shifts inside documents, positions from 4 on: judged", "mi_excess"),
+             ("the same inside bands of position", "mi_excess_banded"),
              ("given the token type", "mi_given_type"), ("share of the later layer's entropy", "u"))
     rows: list[list[Cell]] = [[words, view.estimate(name), view.estimate(name).unit, why(view.estimate(name))] for words, name in named]
     rows.append(["seed's form: plug-in, no correction, no null", bare(seed, "bits"), "bits", "biased upward"])

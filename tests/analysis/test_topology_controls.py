@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.metrics.coactivation import coact_lift
+from analysis.metrics.coactivation import coact_lift, expected_meetings
 from analysis.metrics.information import mi_first_choice
 from analysis.metrics.transfer import transfer_info
 from analysis.topology_controls import KINDS, TopologyAim, follow_for, information_of_step, plan_topology_controls, plant_topology
@@ -85,7 +85,22 @@ def test_companions_are_shared_by_domains_in_positive_alone():
 
     assert agreement("positive") > 0.95
     assert abs(agreement("misleading")) < 0.6
-    assert np.abs(lifts(planted("independent", BASE))[:, *upper]).max() < 0.2  # sets are uniform whatever the topic
+    assert abs(agreement("independent")) < 0.6
+
+
+def test_sets_of_independent_have_no_companions_given_the_topic():
+    trace, plan = planted("independent", BASE), plan_topology_controls(BASE)
+    topic = plan.key % np.uint64(4) + 4 * plan.domain.astype(np.uint64)
+    tables = np.zeros((8, 8, 8))
+    for batch in trace.shards:
+        of = topic[batch.document].astype(int)
+        for a in batch.ids[0].T:
+            for b in batch.ids[0].T:
+                np.add.at(tables, (of, a, b), 1)
+    upper = np.triu_indices(8, 1)
+    n, expected = tables[:, *upper], expected_meetings(tables)[:, *upper]
+    assert ((n - expected) ** 2 / expected).mean() == pytest.approx(1.0, abs=0.35)  # as Poisson counts about the law of the topic's loads
+    assert np.abs(lifts(trace)[:, *upper]).max() > 0.3  # and of all topics together they have
 
 
 @pytest.mark.parametrize("kind", KINDS)
