@@ -37,7 +37,8 @@ def arm_run(directory: Path) -> ArmRun:
         arm=about["arm"], seed=about["seed"], trace=trace, loss_nats_D=losses["loss_nats"][numbers], tokens_D=losses["tokens"][numbers],
         inputs=_inputs(directory, trace), representations=_representations(directory, trace), conditions=_conditions(about, training),
         data_order=training["data_order"], training=_training(training), optimised=arm.optimised,
-        constrained=arm.constrained, causal=arm.causal and not options.get("sinkhorn_inference", False),
+        constrained=arm.constrained, fillers=_limited(training["recipe"]["spec"]["router"], options), scored=arm.scored,
+        causal=arm.causal and not options.get("sinkhorn_inference", False),
         facts={"says": arm.says, "expert_width": training["recipe"]["spec"]["intermediate"], "checkpoint": about["checkpoint"],
                "router_options": options, **{name: training.get(name) for name in FACTS}})
 
@@ -62,6 +63,11 @@ def _representations(directory: Path, trace: StoredTrace) -> Representations:
     routing = tuple(arrays[f"routing_{layer}"] for layer in range(len(trace.meta.layers)))
     return Representations(arrays["probe"], arrays["probe_tokens"], tuple(arrays["probe_ids"].tolist()), arrays["centroid"],
                            arrays["centroid_count"], tuple(one for one in routing if one.size), arrays["expert_norm"])
+
+
+def _limited(router: str, options: Mapping[str, Any]) -> bool:
+    """Whether slots stay empty in evaluation, as the router's `limited` says."""
+    return router == "expert_choice" or bool(options.get("quota") and options.get("sinkhorn_inference"))
 
 
 def _conditions(about: Mapping[str, Any], training: Mapping[str, Any]) -> Conditions:

@@ -16,6 +16,7 @@ from analysis.gates import few_per_domain, gated
 from analysis.registry import every
 from analysis.resampling import basic_interval, generator, refuse_tokens
 from experiments.specialization_metrics import Features, estimate_named
+from hypotheses.spectra_rows import chosen_experts
 
 SEED_BOOTSTRAP = 1_000
 ON_WORD = "{n} values of each method, taken as training seeds on the caller's word"
@@ -84,13 +85,16 @@ def _resampled(metric_fn: Callable[..., Any], documents: Sequence[Document], n_b
 
 
 def routed_documents(features: Features, layer: int | None = None) -> Iterator[dict[str, Any]]:
-    """Each document of the features as a mapping of the seed's arrays: expert_ids, routing_weights (None if not recorded), domain_labels."""
+    """Each document of the features as a mapping of the seed's arrays: expert_ids, routing_weights (None if not recorded), domain_labels.
+
+    expert_ids: -1 for a slot that holds no choice.
+    """
     shown, named = features.layer if layer is None else layer, {row.document: row for row in features.run.trace.documents}
     for batch in features.run.trace.batches(layers=[shown]):
-        starts = np.flatnonzero(np.diff(batch.document, prepend=-1))
+        starts, experts = np.flatnonzero(np.diff(batch.document, prepend=-1)), chosen_experts(batch, 0, features.run.fillers)
         for start, end in zip(starts, [*starts[1:], len(batch.document)], strict=True):
             row = named[int(batch.document[start])]
-            yield {"expert_ids": batch.ids[0][start:end], "routing_weights": None if batch.weights is None else batch.weights[0][start:end],
+            yield {"expert_ids": experts[start:end], "routing_weights": None if batch.weights is None else batch.weights[0][start:end],
                    "domain_labels": np.full(end - start, row.domain), "document_ids": row.id}
 
 

@@ -66,9 +66,15 @@ def run_of(source: HuggingFaceSource, documents: Sequence[TokenDocument], direct
     inputs = RouterInputs(document.astype(np.int32), position.astype(np.int32), features.vectors_LTd, features.first_LT)
     first = source.meta.layers[0]
     return ArmRun(
-        arm=source.meta.model, seed=0, trace=trace, loss_nats_D=features.loss_D[numbers], tokens_D=features.tokens_D[numbers], inputs=inputs,
+        arm=source.meta.model, seed=0, fillers=_any_router(source, "limited", False), scored=not _any_router(source, "scored", True),
+        trace=trace, loss_nats_D=features.loss_D[numbers], tokens_D=features.tokens_D[numbers], inputs=inputs,
         representations=representations, data_order="", training=Training(0, None, {}, {}, {}),
         conditions=Conditions(int(source.opened.model.num_parameters()), first.top_k, first.n_experts, None, asked.digest)), missing
+
+
+def _any_router(source: HuggingFaceSource, says: str, usual: bool) -> bool:
+    """Whether some router of a layer looked at says of itself what is not usual."""
+    return any(bool(getattr(site.module, says, usual)) != usual for site in source.opened.sites)
 
 
 def _outputs(source: HuggingFaceSource, probes: Sequence[TokenDocument], features: Any) -> tuple[Representations, dict[str, str]]:

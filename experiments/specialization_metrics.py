@@ -46,8 +46,7 @@ class Features:
 
     def documents(self, layer: int | None = None) -> DomainDocuments:
         """Selections of each document at one layer, with its domain."""
-        loads = self.counts.loads
-        return DomainDocuments((loads.selected[self.layer if layer is None else layer],), loads.domain, len(loads.domains))
+        return self.counts.in_domains(self.layer if layer is None else layer)
 
 
 def compute_affinity_matrix(features: Features | ArrayLike, domain_labels: Sequence[Any] | NDArray[Any] | None = None, *,

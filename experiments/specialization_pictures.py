@@ -15,6 +15,7 @@ from analysis.figures.spectra_experts import ArmAffinity, ArmPurity, affinity_he
 from analysis.figures.spectra_flow import ArmFlow, domain_flow_html
 from analysis.figures.spectra_representations import ArmVectors, representation_pca
 from analysis.figures.spectra_tokens import TokenCloud, token_clustering
+from analysis.metrics.specialization import freq_matrix
 from experiments.report.figure_files import save
 from experiments.report.table_files import as_csv
 from experiments.report.topology_columns import whole_table
@@ -56,9 +57,9 @@ def save_affinity(affinity_ED: NDArray[np.float64], domains: list[str], path: Pa
 def save_report(analyzer: ExpertSpecializationAnalyzer, features: Features, directory: Path) -> Path:
     """metrics.json, tables as CSV, and the seed's pictures."""
     directory.mkdir(parents=True, exist_ok=True)
-    metrics = analyzer.compute_all_metrics(features)
+    metrics, found = analyzer.compute_all_metrics(features), expert_rows(features.counts, features.token_strings)
+    metrics["missing"] |= {"keywords": found.said} if found.said else {}
     write_bytes(directory / "metrics.json", (json.dumps(_plain(metrics), indent=1, allow_nan=False) + "\n").encode())
-    found = expert_rows(features.counts, features.token_strings)
     for name, (rows, heads) in {"experts": (found.experts, EXPERT_COLUMNS), "affinity": (found.cells, CELL_COLUMNS),
                                 "samples": (found.samples, SAMPLE_COLUMNS)}.items():
         write_bytes(directory / f"{name}.csv", as_csv(whole_table(name, name, columns(rows, heads))).encode("utf-8", "backslashreplace"))
@@ -71,10 +72,12 @@ def save_report(analyzer: ExpertSpecializationAnalyzer, features: Features, dire
 def _save_experts(features: Features, found: ExpertRows, directory: Path) -> None:
     layer, domains, n_experts = features.layer, list(features.counts.domains), features.counts.n_experts
     cells = [row for row in found.cells if row["layer"] == layer]
-    matrices = {name: np.full((n_experts, len(domains)), np.nan) for name in ("value", "p_e_given_d", "p_d_given_e", "count")}
+    matrices = {name: np.full((n_experts, len(domains)), np.nan) for name in ("value", "p_e_given_d", "p_d_given_e")}
     for row in cells:
         for name, matrix in matrices.items():
             matrix[row["expert"], domains.index(row["domain"])] = np.nan if row[name] is None else row[name]
+    table = features.counts.by_domain(layer)
+    matrices["p_e_given_d"] = freq_matrix(table).T
     arm = ArmAffinity(features.run.arm, matrices["value"], matrices["p_e_given_d"], matrices["p_d_given_e"], domains)
     _save(affinity_heatmap([arm]), directory / "expert_affinity_heatmap.pdf")
     experts = [row for row in found.experts if row["layer"] == layer]
@@ -82,7 +85,7 @@ def _save_experts(features: Features, found: ExpertRows, directory: Path) -> Non
     mean = float(np.nanmean(null)) if np.isfinite(null).any() else None
     bars = ArmPurity(features.run.arm, [row["purity"] for row in experts], null, None, mean)
     _save(purity_bars([bars], 1 / len(domains)), directory / "domain_purity_bar.pdf")
-    flow = ArmFlow(features.run.arm, np.nan_to_num(matrices["count"]).T.astype(np.int64), domains)
+    flow = ArmFlow(features.run.arm, table, domains)
     write_bytes(directory / "routing_flow_sankey.html", domain_flow_html([flow]).encode("utf-8", "backslashreplace"))
 
 

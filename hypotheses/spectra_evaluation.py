@@ -56,9 +56,8 @@ def evaluate(evidence: SpectraEvidence, criteria: Sequence[Criterion] = ()) -> E
     curve = threshold_curve(criteria, Evaluation(estimates, facts=stated))
     tables["threshold_curve"] = columns(list(curve), ("criterion", "threshold", "outcome"))
     if not judged_only:
-        shown, said = _shown(evidence, counts)
+        shown, stated["pictures"], stated["keywords"] = _shown(evidence, counts)
         tables |= shown
-        stated["pictures"] = said
     stated["shown_layer"] = max(len(next(iter(counts.values())).layers) - 1, 0) if counts else 0
     return Evaluation(estimates, by_layer, tables, stated)
 
@@ -123,13 +122,15 @@ def _known(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _shown(evidence: SpectraEvidence, counts: dict[Key, RunCounts]) -> tuple[dict[str, dict[str, object]], list[str]]:
-    """Tables of single experts and coordinates of pictures, of the first seed of every arm; and what could not be drawn."""
-    experts, tokens, directions, said = [], [], [], []
+def _shown(evidence: SpectraEvidence, counts: dict[Key, RunCounts]) -> tuple[dict[str, dict[str, object]], list[str],
+                                                                                                list[str]]:
+    """Tables of single experts and coordinates of pictures, of the first seed of every arm; what could not be drawn, what keywords leave out."""
+    experts, tokens, directions, said, cut = [], [], [], list[str](), list[str]()
     firsts: list[ArmRun] = [runs[0] for runs in evidence.arms.values() if runs]
     for run in firsts:
         one = counts[run.arm, run.seed]
         experts.append(expert_rows(one, evidence.token_strings))
+        cut += [experts[-1].said] if experts[-1].said else []
         directions += direction_rows(one)
         found, missing = token_rows(one, len(one.layers) - 1)
         tokens += found
@@ -141,4 +142,4 @@ def _shown(evidence: SpectraEvidence, counts: dict[Key, RunCounts]) -> tuple[dic
         "samples": columns([row for one in experts for row in one.samples], SAMPLE_COLUMNS),
         "tokens": columns(tokens, TOKEN_COLUMNS), "directions": columns(directions, DIRECTION_COLUMNS),
         "training": columns(training_rows(everyone), TRAINING_COLUMNS), "checks": columns(check_rows(everyone), CHECK_COLUMNS),
-        "curves": columns(curve_rows(everyone), CURVE_COLUMNS)}, sorted(set(said))
+        "curves": columns(curve_rows(everyone), CURVE_COLUMNS)}, sorted(set(said)), cut

@@ -99,7 +99,8 @@ class ArmRun:
     loss_nats_D, tokens_D: summed next-token loss in nats, and tokens predicted, of each document of trace.documents, float64 and int64 [D].
     conditions: what must be equal for a comparison; data_order: digest of the batches in their order; optimised: ids of metrics that its
     loss optimises directly, which then show that the loss works and nothing more; constrained: those that its choice of experts in training
-    bounds without a loss. facts: plain values for tables.
+    bounds without a loss. fillers: slots that capacity dropped hold no choice of the router and are no selections, as where experts choose
+    tokens; scored: experts are chosen by scores of the token, without which it has no confidence. facts: plain values for tables.
     """
 
     arm: str
@@ -115,6 +116,8 @@ class ArmRun:
     causal: bool = True
     optimised: frozenset[str] = frozenset()
     constrained: frozenset[str] = frozenset()
+    fillers: bool = False
+    scored: bool = True
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 

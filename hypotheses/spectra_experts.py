@@ -6,31 +6,30 @@ counted on test documents.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from analysis.arithmetic import Float
+from analysis.arithmetic import Float, divide
 from analysis.counts import document_hash
 from analysis.domain_labels import DomainDocuments
 from analysis.kernels import Int
-from analysis.keywords import ChosenTokens, Keyword, expert_keywords, held_out_agreement, representative_samples
+from analysis.keywords import ChosenTokens, Keyword, Sample, expert_keywords, held_out_agreement, representative_samples
 from analysis.label_permutation import label_null
-from analysis.loads import Loads, document_loads, type_loads
+from analysis.loads import Loads, document_loads
 from analysis.metrics.specialists import affinity_cells
 from analysis.metrics.specialization import affinity, freq_matrix, purity_e
 from analysis.resampling import generator
-from analysis.trace import TraceError
+from hypotheses.spectra_rows import LayerRows, commonest, layer_rows, occurrences, type_table
 from hypotheses.spectra_runs import SPLIT, RunCounts
 from hypotheses.topology_parts import Row, cells
 
 KEYWORDS, SAMPLES, CONTEXT = 8, 3, 8  # words and samples shown of each expert; tokens before and after a sample
 PURITY_DRAWS = 99
-MOST_TYPES = 2**16 - 1  # of a table of types
+MOST_TYPES, MOST_CELLS = 2**16 - 1, 2**24  # of a table of types [E, V], int64: 128 MiB
 JOINER = ", "
 EXPERT_COLUMNS = ("arm", "seed", "layer", "expert", "load", "top_domain", "chosen_on", "value", "low", "high", "plug_in", "null", "p", "n_documents",
                   "unit", "status", "reason", "q", "affinity", "purity", "purity_null", "keywords", "n_keywords", "confirmed", "confirmed_words")
@@ -41,24 +40,25 @@ CELL_COLUMNS = ("arm", "seed", "layer", "expert", "domain", "count", "p_e_given_
 
 @dataclass(frozen=True)
 class ExpertRows:
-    """Rows of three tables: experts, expert by domain, and representative samples."""
+    """Rows of three tables: experts, expert by domain, and representative samples; said: which token types keywords leave out."""
 
     experts: list[Row]
     cells: list[Row]
     samples: list[Row]
+    said: str = ""
 
 
 def expert_rows(counts: RunCounts, token_strings: Sequence[str]) -> ExpertRows:
     """Every expert of every layer of one run."""
     chosen_on, chooser = _chooser(counts)
-    words = _keywords(counts, token_strings, "calibration" if chosen_on == "calibration" else SPLIT)
+    words, said = _keywords(counts, token_strings, chosen_on)
     shown = _Shown(counts, token_strings)
-    out = ExpertRows([], [], [])
+    out = ExpertRows([], [], [], said)
     for layer in range(len(counts.layers)):
-        documents = DomainDocuments((counts.loads.selected[layer],), counts.loads.domain, len(counts.domains))
+        documents = counts.in_domains(layer)
         found, null = _affinity(documents), _purity_null(counts, documents, layer)
         out.cells.extend(_cell_rows(counts, layer, found))
-        out.experts.extend(_rows_of_layer(counts, layer, (chosen_on, chooser[layer]), found, null, words[layer] if words else None))
+        out.experts.extend(_rows_of_layer(counts, layer, (chosen_on, chooser[layer]), found, null, words(layer)))
         out.samples.extend(shown.rows(layer))
     return out
 
@@ -68,8 +68,8 @@ def _chooser(counts: RunCounts) -> tuple[str, list[Int]]:
     if {row.domain for row in counts.run.trace.documents if row.split == "calibration"} >= set(counts.domains):
         loads: Loads = document_loads(counts.run.trace, "calibration", salt=counts.settings.salt)
         places = [loads.domains.index(name) for name in counts.domains]
-        return "calibration", [loads.by_domain(layer)[places] for layer in range(len(counts.layers))]
-    return SPLIT, [counts.loads.by_domain(layer) for layer in range(len(counts.layers))]
+        return "calibration", [loads.by_domain(layer, counts.counted)[places] for layer in range(len(counts.layers))]
+    return SPLIT, [counts.by_domain(layer) for layer in range(len(counts.layers))]
 
 
 Cells = dict[tuple[int, int], tuple[Row, float | None]]
@@ -90,7 +90,7 @@ def _purity_null(counts: RunCounts, documents: DomainDocuments, layer: int) -> F
 
 
 def _cell_rows(counts: RunCounts, layer: int, found: Cells) -> list[Row]:
-    table = counts.loads.by_domain(layer)
+    table = counts.by_domain(layer)
     share = freq_matrix(table)
     total = share.sum(axis=0)
     mix = np.divide(share, total, out=np.full_like(share, np.nan), where=total > 0)
@@ -103,7 +103,7 @@ def _cell_rows(counts: RunCounts, layer: int, found: Cells) -> list[Row]:
 
 def _rows_of_layer(counts: RunCounts, layer: int, chosen: tuple[str, Int], found: Cells, null: Float, words: Words | None) -> list[Row]:
     chosen_on, chooser = chosen
-    table = counts.loads.by_domain(layer)
+    table = counts.by_domain(layer)
     picked, ratio, purity = affinity(chooser), affinity(table), purity_e(table)
     rows: list[Row] = []
     for e in range(counts.n_experts):
@@ -139,45 +139,57 @@ class Words:
                 "confirmed_words": JOINER.join(self.labels[expert])}
 
 
-def _keywords(counts: RunCounts, token_strings: Sequence[str], split: str) -> list[Words] | None:
-    """Keywords by layer, chosen on `split` and judged on test documents (on none where they are the same); None without token types."""
-    n_types = min(counts.run.trace.meta.vocabulary_size, len(token_strings), MOST_TYPES)
-    if not n_types:
-        return None
-    try:
-        chosen = type_loads(counts.run.trace, split, range(n_types), salt=counts.settings.salt, max_groups=1)
-        judged = type_loads(counts.run.trace, SPLIT, range(n_types), salt=counts.settings.salt, max_groups=1) if split != SPLIT else None
-    except TraceError:
-        return None
-    texts = [readable(one) for one in token_strings[:n_types]]
-    out = []
-    for layer in range(len(counts.layers)):
-        words = expert_keywords(chosen.counts[layer].sum(axis=0).astype(np.int64), texts, most=KEYWORDS)
+def keyword_types(counts: RunCounts, token_strings: Sequence[str], split: str) -> tuple[Int, str]:
+    """Types that keywords are chosen among, ascending, and what was cut: all that have a string, or the commonest that a table holds.
+
+    A table has at most MOST_TYPES types and MOST_CELLS cells. No types where the trace has none.
+    """
+    n_types, n = min(counts.run.trace.meta.vocabulary_size, len(token_strings)), occurrences(counts.run, split)
+    if n is None or not n_types:
+        return np.zeros(0, np.int64), ""
+    chosen = commonest(n, min(MOST_TYPES, MOST_CELLS // counts.n_experts), np.arange(n_types))
+    said = f"{counts.name}: keywords are chosen among the {len(chosen):,} commonest of {n_types:,} token types, " \
+           f"{divide(n[chosen].sum(), n.sum()):.2%} of the tokens"
+    return chosen, said if len(chosen) < n_types else ""
+
+
+def _keywords(counts: RunCounts, token_strings: Sequence[str], split: str) -> tuple[Callable[[int], Words | None], str]:
+    """Keywords of a layer, chosen on `split` and judged on test documents (on none where they are the same); None without token types.
+
+    And what was cut, empty if nothing.
+    """
+    chosen, said = keyword_types(counts, token_strings, split)
+    texts = [readable(token_strings[v]) for v in chosen.tolist()]
+
+    def of(layer: int) -> Words | None:
+        if not len(chosen):
+            return None
+        words = expert_keywords(type_table(counts.run, split, layer, chosen), texts, most=KEYWORDS)
         named = [[repr(word.text)[1:-1].strip() or repr(word.text) for word in of_expert] for of_expert in words]
-        if judged is None:
-            out.append(Words(named, [None] * len(words), [[]] * len(words)))
-            continue
-        agreed = held_out_agreement(words, judged.counts[layer].sum(axis=0).astype(np.int64))
-        out.append(Words(named, [one.confirmed for one in agreed], [[repr(text)[1:-1].strip() for text in one.label] for one in agreed]))
-    return out
+        if split == SPLIT:
+            return Words(named, [None] * len(words), [[]] * len(words))
+        agreed = held_out_agreement(words, type_table(counts.run, SPLIT, layer, chosen))
+        return Words(named, [one.confirmed for one in agreed], [[repr(text)[1:-1].strip() for text in one.label] for one in agreed])
+
+    return of, said
 
 
 def keywords_of(counts: RunCounts, token_strings: Sequence[str], layer: int, most: int) -> tuple[tuple[Keyword, ...], ...]:
-    """Keywords of every expert of one layer, chosen on the test documents and judged on none; empty without token types."""
-    n_types = min(counts.run.trace.meta.vocabulary_size, len(token_strings), MOST_TYPES)
-    try:
-        chosen = type_loads(counts.run.trace, SPLIT, range(n_types), salt=counts.settings.salt, max_groups=1)
-    except TraceError:
+    """Keywords of every expert of one layer, chosen on the test documents and judged on none; empty without token types.
+
+    Of a larger vocabulary than keyword_types takes, its commonest types are looked at.
+    """
+    chosen, _ = keyword_types(counts, token_strings, SPLIT)
+    if not len(chosen):
         return tuple(() for _ in range(counts.n_experts))
-    return expert_keywords(chosen.counts[layer].sum(axis=0).astype(np.int64), token_strings[:n_types], most=most)
+    return expert_keywords(type_table(counts.run, SPLIT, layer, chosen), [token_strings[v] for v in chosen.tolist()], most=most)
 
 
 class _Shown:
-    """Tokens with the largest weight on each expert, with the text around them."""
+    """Tokens with the largest weight on each expert, with the text around them; some documents of one layer at a time."""
 
     def __init__(self, counts: RunCounts, token_strings: Sequence[str]) -> None:
         self.counts, self.strings = counts, token_strings
-        self.document, self.position, self.types, self.ids, self.weights = _rows(counts)
         ordered = sorted((document_hash(row.id, counts.settings.salt), row.document) for row in counts.run.trace.documents)
         self.rank = np.zeros(max((number for _, number in ordered), default=-1) + 1, np.int64)
         self.rank[[number for _, number in ordered]] = np.arange(len(ordered))
@@ -185,39 +197,33 @@ class _Shown:
 
     def rows(self, layer: int) -> list[Row]:
         """Samples of every expert of a layer; none where the trace has no weights or no token types."""
-        if self.weights is None or self.types is None or not len(self.strings):
-            return []
-        tokens = ChosenTokens(self.document, self.position, self.ids[layer], self.weights[layer], self.rank)
-        found = representative_samples(tokens, self.counts.n_experts, SAMPLES)
+        best: list[list[tuple[Sample, tuple[str, str, str]]]] = [[] for _ in range(self.counts.n_experts)]
+        for rows in layer_rows(self.counts.run, SPLIT, layer, weights=True) if len(self.strings) else ():
+            if rows.weights is None or rows.types is None:
+                return []
+            tokens = ChosenTokens(rows.document, rows.position, rows.experts, rows.weights, self.rank)
+            for expert, found in enumerate(representative_samples(tokens, self.counts.n_experts, SAMPLES)):
+                both = best[expert] + [(one, self._around(rows, one)) for one in found]
+                best[expert] = sorted(both, key=lambda one: (-one[0].weight, self.rank[one[0].document], one[0].position))[:SAMPLES]
         out: list[Row] = []
-        for expert, samples in enumerate(found):
-            for rank, one in enumerate(samples):
-                row = int(np.flatnonzero((self.document == one.document) & (self.position == one.position))[0])
+        for expert, samples in enumerate(best):
+            for rank, (one, (before, token, after)) in enumerate(samples):
                 name, domain = self.named[one.document]
-                before, after = self._text(row - CONTEXT, row, row), self._text(row + 1, row + 1 + CONTEXT, row)
                 out.append({**_place(self.counts, layer, expert), "rank": rank, "document": name, "domain": domain, "position": one.position,
-                            "weight": one.weight, "before": before, "token": self._text(row, row + 1, row), "after": after})
+                            "weight": one.weight, "before": before, "token": token, "after": after})
         return out
 
-    def _text(self, first: int, last: int, row: int) -> str:
-        assert self.types is not None
-        inside = [i for i in range(max(first, 0), min(last, len(self.document))) if self.document[i] == self.document[row]]
-        return readable("".join(self.strings[t] if t < len(self.strings) else f"<{t}>" for t in self.types[inside].tolist()))
+    def _around(self, rows: LayerRows, one: Sample) -> tuple[str, str, str]:
+        """Text before a sample, of it, and after it, of its document."""
+        assert rows.types is not None
+        inside = np.flatnonzero(rows.document == one.document)
+        row, first, last = int(inside[np.searchsorted(rows.position[inside], one.position)]), int(inside[0]), int(inside[-1]) + 1
+        ends = ((max(row - CONTEXT, first), row), (row, row + 1), (row + 1, min(row + 1 + CONTEXT, last)))
+        before, token, after = (self._text(rows.types[start:end].tolist()) for start, end in ends)
+        return before, token, after
 
-
-def _rows(counts: RunCounts) -> tuple[Int, Int, Int | None, tuple[NDArray[np.int64], ...], tuple[NDArray[np.float64], ...] | None]:
-    batches = list(counts.run.trace.batches(split=SPLIT))
-    document = np.concatenate([batch.document for batch in batches]).astype(np.int64)
-    position = np.concatenate([batch.position for batch in batches]).astype(np.int64)
-    order = np.lexsort((position, document))
-    types = None if any(batch.token_id is None for batch in batches) else \
-        np.concatenate([batch.token_id for batch in batches if batch.token_id is not None]).astype(np.int64)[order]
-    n_layers = range(len(counts.layers))
-    ids = tuple(np.concatenate([batch.ids[layer] for batch in batches]).astype(np.int64)[order] for layer in n_layers)
-    given = [batch.weights for batch in batches if batch.weights is not None]
-    weights = None if len(given) < len(batches) else \
-        tuple(np.concatenate([one[layer] for one in given]).astype(np.float64)[order] for layer in n_layers)
-    return document[order], position[order], types, ids, weights
+    def _text(self, types: list[int]) -> str:
+        return readable("".join(self.strings[t] if t < len(self.strings) else f"<{t}>" for t in types))
 
 
 @cache

@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike
 
 from analysis.arithmetic import Float, divide
 from analysis.counts import document_hash
-from analysis.domain_labels import IN_SAMPLE, rank_in_domain
-from analysis.gates import CONFOUNDED, few_per_domain
+from analysis.domain_labels import IN_SAMPLE, DomainDocuments, rank_in_domain
+from analysis.gates import CONFOUNDED, NO_DATA, few_per_domain
 from analysis.kernels import Int
-from analysis.loads import Loads, document_loads
+from analysis.loads import Kind, Loads, document_loads
 from analysis.metrics.geometry import (
     centroid_input,
     centroid_input_centred,
@@ -36,6 +36,7 @@ from hypotheses.spectra_evidence import ArmRun, SpectraSettings
 from hypotheses.topology_parts import Row
 
 SPLIT, ROUTING_GRAM = "test", "routing_gram_rms"
+UNSCORED = f"{NO_DATA}: this router scores no expert, and the weights of its slots are fixed"
 Function = Callable[..., Float]
 
 
@@ -64,6 +65,19 @@ class RunCounts:
         return document_loads(self.run.trace, SPLIT, salt=self.settings.salt)
 
     @property
+    def counted(self) -> Kind:
+        """Selections that are choices of the router: all, but for slots that capacity left to fillers."""
+        return "executed" if self.run.fillers and self.loads.executed is not None else "selected"
+
+    def by_domain(self, layer: int) -> Int:
+        """Selections [H, E] of a layer."""
+        return self.loads.by_domain(layer, self.counted)
+
+    def in_domains(self, layer: int) -> DomainDocuments:
+        """Selections of each document at a layer, with its domain."""
+        return DomainDocuments((self.loads.table(layer, self.counted),), self.loads.domain, len(self.domains))
+
+    @property
     def domains(self) -> tuple[str, ...]:
         """Domains with test documents, by name."""
         return self.loads.domains
@@ -83,9 +97,9 @@ class RunCounts:
         """`too_few_documents` where a domain has too few for an interval."""
         return few_per_domain(self.loads.documents_H.tolist())
 
-    def _stacked(self, kind: str) -> Int:
+    def _stacked(self, kind: Kind) -> Int:
         """Counts [D, L, E] of a kind of selections."""
-        return np.stack([self.loads.table(layer, kind) for layer in range(len(self.layers))], axis=1)  # type: ignore[arg-type]
+        return np.stack([self.loads.table(layer, kind) for layer in range(len(self.layers))], axis=1)
 
     @cached_property
     def executed_DLE(self) -> Int:
@@ -94,7 +108,7 @@ class RunCounts:
 
     def by_cell(self, cell: Int, n_cells: int) -> Int:
         """Selections [D, L, cells, E], each document's in its own cell."""
-        selected = self._stacked("selected")
+        selected = self._stacked(self.counted)
         out = np.zeros((len(cell), len(self.layers), n_cells, self.n_experts), np.int64)
         out[np.arange(len(cell)), :, cell] = selected
         return out
@@ -160,7 +174,14 @@ class RunCounts:
                                     self.documents.digest, null=random, gate=gate)}
 
     def confidence_draws(self) -> dict[str, Draws]:
-        """Confidence of the full softmax, mean over tokens, by the jackknife; nothing where the trace has no probabilities."""
+        """Confidence of the full softmax, mean over tokens, by the jackknife; nothing where the trace has no probabilities.
+
+        Undefined for a router without scores, whose recorded probabilities are its slots' fixed weights.
+        """
+        if not self.run.scored:
+            none = np.full(len(self.layers) + 1, np.nan)
+            return {"confidence": Draws(find("confidence").unit, none, np.zeros((0, len(none))), "none", len(self.loads.domain),
+                                        self.documents.digest, undefined=UNSCORED)}
         sums, tokens, ids = self._simpson()
         if sums is None:
             return {}

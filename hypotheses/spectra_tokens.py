@@ -1,6 +1,6 @@
 """What single tokens of a run say: silhouettes of its router inputs with their references, and whether experts serve other token types.
 
-D document, L MoE layer, E expert, V token type, R shuffle, G group of documents, T sampled token.
+D document, L MoE layer, E expert, V token type, R shuffle, G group of documents, T sampled token, K slot.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from analysis.metrics.diversity import TokenRows, diversity_jsd, diversity_jsd_e
 from analysis.metrics.geometry import silhouette_report
 from analysis.nulls import document_keys
 from analysis.paired_draws import Draws, bootstrapped, layers_and_mean, left_out
-from analysis.planes import Planes, planes
 from analysis.resampling import generator, jackknife_groups
+from hypotheses.spectra_rows import columns_of, commonest, layer_rows, occurrences
 from hypotheses.spectra_runs import SPLIT, RunCounts
 
 SILHOUETTE_DRAWS = 5  # permutations and random routers behind each reference
 SHUFFLES, TYPE_GROUPS = 5, 20  # 20 groups cover as well as 100 (metrics specification 4.2); every group costs a table of shuffles
-MOST_TYPES = 2_000
+MOST_TYPES, MOST_CELLS = 2_000, 2**25  # of the tables of one layer, int32: 128 MiB
+OF_TYPES = (("diversity_jsd_excess", diversity_jsd_excess, diversity_jsd), ("mi_E_V_excess", mi_E_V_excess, mi_E_V))
 
 
 def silhouette_draws(counts: RunCounts) -> tuple[dict[str, Draws], dict[str, Float]]:
@@ -72,40 +73,53 @@ def _places(counts: RunCounts, document_T: NDArray[np.integer]) -> tuple[Int, in
 def diversity_draws(counts: RunCounts) -> dict[str, Draws]:
     """Divergence of the experts' token types and I(E;V), both less their shuffle within documents, by the jackknife over 20 groups.
 
-    Over the types that occur 20 times, the commonest 2,000 at most; nothing where the trace has no token types.
+    Over the types that occur 20 times, the commonest 2,000 at most, and fewer of many experts, so that the tables of a layer stay within
+    MOST_CELLS; nothing where the trace has no token types.
     """
-    sample = planes(counts.run.trace, SPLIT, salt=counts.settings.salt)
-    if sample.token_id is None or not len(sample):
+    frequency = occurrences(counts.run, SPLIT)
+    if frequency is None:
         return {}
-    frequency = np.bincount(sample.types, minlength=counts.run.trace.meta.vocabulary_size)
-    kept = frequent_types(frequency[None])
-    kept = kept[np.argsort(-frequency[kept], kind="stable")[:MOST_TYPES]]
+    kept = commonest(frequency, min(MOST_TYPES, MOST_CELLS // (TYPE_GROUPS * (SHUFFLES + 1) * counts.n_experts)), frequent_types(frequency[None]))
     if not len(kept):
         return {}
-    column = np.full(counts.run.trace.meta.vocabulary_size, -1, np.int64)
-    column[np.sort(kept)] = np.arange(len(kept))
-    tables, shuffles = _type_tables(counts, sample, column, len(kept))
-    documents = replace(counts.documents, n=len(sample.document), stratum=None)
-    found: dict[str, Draws] = {}
-    for name, function, plain in (("diversity_jsd_excess", diversity_jsd_excess, diversity_jsd), ("mi_E_V_excess", mi_E_V_excess, mi_E_V)):
-        draws = left_out(name, [tables, shuffles], lambda n, null, of=function: layers_and_mean(of(n, null)), documents)
-        null = layers_and_mean(plain(shuffles.sum(axis=0)).mean(axis=-1))
-        found[name] = replace(draws, null=null)
-    return found
+    group = _groups(counts)
+    documents = replace(counts.documents, n=len(group), stratum=None)
+    found: dict[str, list[Draws]] = {name: [] for name, _, _ in OF_TYPES}
+    for layer in range(len(counts.layers)):
+        tables, shuffles = _type_tables(counts, layer, kept, group)
+        for name, function, plain in OF_TYPES:
+            draws = left_out(name, [tables, shuffles], lambda n, null, of=function: np.atleast_1d(of(n, null)), documents)
+            found[name].append(replace(draws, null=plain(shuffles.sum(axis=0)).mean(axis=-1, keepdims=True)))
+    return {name: _side_by_side(draws) for name, draws in found.items()}
 
 
-def _type_tables(counts: RunCounts, sample: Planes, column: Int, n_types: int) -> tuple[Int, Int]:
-    """Selections [G, L, E, V] and shuffled ones [G, L, R, E, V] by group of documents."""
-    group = jackknife_groups(len(sample.document), TYPE_GROUPS)
-    n_groups, n_layers, shape = int(group.max()) + 1, len(counts.layers), (counts.n_experts, n_types)
-    keys = document_keys(counts.run.trace.documents, counts.settings.seed)
-    tables = np.zeros((n_groups, n_layers, *shape), np.int64)
-    shuffles = np.zeros((n_groups, n_layers, SHUFFLES, *shape), np.int64)
-    document, types, of_row = np.repeat(sample.document, sample.lengths), column[sample.types], np.repeat(group, sample.lengths)
-    for g in range(n_groups):
-        rows = np.flatnonzero(of_row == g)
-        for layer, ids in enumerate(sample.ids):
-            tokens = TokenRows(document[rows], types[rows], ids[:, rows].T.astype(np.int64), shape)
-            tables[g, layer] = tokens.table()
-            shuffles[g, layer] = np.stack(list(shuffled_tables(tokens, keys, SHUFFLES)))
+def _side_by_side(layers: list[Draws]) -> Draws:
+    """Draws of single layers as those of all and their mean."""
+    null = np.concatenate([one.null for one in layers if one.null is not None])
+    return replace(layers[0], plug_in=layers_and_mean(np.concatenate([one.plug_in for one in layers])),
+                   drawn=layers_and_mean(np.concatenate([one.drawn for one in layers], axis=1)), null=layers_and_mean(null))
+
+
+def _groups(counts: RunCounts) -> dict[int, int]:
+    """Group of each test document by its number, dealt in hash order."""
+    rows = sorted((document_hash(row.id, counts.settings.salt), row.document) for row in counts.run.trace.documents if row.split == SPLIT)
+    return dict(zip([number for _, number in rows], jackknife_groups(len(rows), TYPE_GROUPS).tolist(), strict=True))
+
+
+def _type_tables(counts: RunCounts, layer: int, kept: Int, group: dict[int, int]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Selections [G, E, V] and shuffled ones [G, R, E, V] of one layer by group of documents."""
+    n_groups, shape = max(group.values()) + 1, (counts.n_experts, len(kept))
+    keys, column = document_keys(counts.run.trace.documents, counts.settings.seed), columns_of(kept, counts.run.trace.meta.vocabulary_size)
+    of_document = np.zeros(max(group) + 1, np.int64)
+    of_document[list(group)] = list(group.values())
+    tables, shuffles = np.zeros((n_groups, *shape), np.int32), np.zeros((n_groups, SHUFFLES, *shape), np.int32)
+    for rows in layer_rows(counts.run, SPLIT, layer):
+        assert rows.types is not None
+        of_row, types = of_document[rows.document], column[rows.types]
+        for g in np.unique(of_row).tolist():
+            chosen = np.flatnonzero(of_row == g)
+            tokens = TokenRows(rows.document[chosen], types[chosen], rows.experts[chosen], shape)
+            tables[g] += tokens.table().astype(np.int32)
+            for draw, table in enumerate(shuffled_tables(tokens, keys, SHUFFLES)):
+                shuffles[g, draw] += table.astype(np.int32)
     return tables, shuffles

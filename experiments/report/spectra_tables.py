@@ -197,7 +197,7 @@ def experts_table(view: View, layer: int) -> Table:
     note = ("Top domain and keywords are chosen on calibration documents (on test documents where there are none) and counted on test documents. "
             "Purity "
             "is in-sample; null: domains permuted over documents. Keywords: log odds with a Dirichlet prior, z > 3, those that held-out documents "
-            "confirm, with the share of them; where none is, those chosen.")
+            "confirm, with the share of them; where none is, those chosen." + "".join(f" {one}." for one in view.facts.get("keywords", ())))
     return Table(EXPERTS, f"Per-expert domain affinity, MoE layer {layer}",
                  [Column("arm"), Column("expert"), Column("top domain"), Column("affinity", "number", 2),
                   number_column("log2 affinity [95% interval]"), Column("purity", "number", 2), Column("purity, null", "number", 2),

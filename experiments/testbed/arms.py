@@ -30,7 +30,7 @@ class Arm:
     router: key of routers.modeling.ROUTERS; changed: its options where they are not the declared ones; top_k: None, the declared one;
     causal: whether it is a language model in evaluation; optimised: ids of metrics that its loss optimises directly; constrained:
     ids of metrics that its way of choosing experts in training bounds, without a loss, such as a transport that evens the loads of a batch;
-    says: what it is.
+    scored: whether experts are chosen by scores of the token; says: what it is.
     """
 
     name: str
@@ -41,13 +41,14 @@ class Arm:
     causal: bool = True
     optimised: frozenset[str] = frozenset()
     constrained: frozenset[str] = frozenset()
+    scored: bool = True
 
 
 ARMS: dict[str, Arm] = {arm.name: arm for arm in (
     Arm("switch_top1", "switch", "linear router, one expert a token, balance loss", top_k=1, optimised=BALANCED),
     Arm(BASELINE, "switch", "linear router, top-k with renormalised weights, balance loss", optimised=BALANCED),
     Arm("expert_choice", "expert_choice", "experts take tokens, capacity factor 1.25; not causal", causal=False, constrained=BALANCED),
-    Arm("hash", "hash", "experts fixed by token id; nothing is learnt"),
+    Arm("hash", "hash", "experts fixed by token id; nothing is learnt", scored=False),
     Arm("random", "random", "linear router that is drawn and never learns"),
     Arm("spectra", "spectra", "SPECTRA in full", optimised=SHARPENED, constrained=BALANCED),
     Arm("spectra_no_gru", "spectra", "SPECTRA, routing vector a linear map of the token", {"gru": False}, optimised=SHARPENED,

@@ -313,6 +313,19 @@ def test_the_report_has_the_seeds_files(mixtral, features, tmp_path, monkeypatch
     assert path.with_suffix(".png").exists()
 
 
+def test_tokens_of_a_single_domain_flow_too(mixtral, tmp_path, monkeypatch):
+    from experiments.report import figure_files
+    from experiments.specialization_pictures import _save_experts
+    from hypotheses.spectra_experts import expert_rows
+
+    monkeypatch.setattr(figure_files, "PRINT_DPI", 20)
+    found = mixtral.extract_features(batches(8, ("code",)), max_samples=40)
+    _save_experts(found, expert_rows(found.counts, found.token_strings), tmp_path)
+    page = (tmp_path / "routing_flow_sankey.html").read_text()
+    assert '"type":"sankey"' in page
+    assert "no token was routed" not in page
+
+
 def test_keywords_are_words_of_the_documents(mixtral, features):
     found = mixtral.extract_expert_keywords(features, top_k=5)
     assert len(found) == 8

@@ -22,6 +22,7 @@ class TokenHashRouter(Router):
     """
 
     selection_rule = "hash of the token id"
+    scored = False
     table: torch.Tensor
 
     def __init__(self, config: Any, layer: int, shared: Pass) -> None:

@@ -53,10 +53,11 @@ class Router(nn.Module):
 
     causal: whether a token's experts depend on no later token, and on no other sequence, in evaluation; selection_rule: why its experts
     are not the top-k of its scores, None if they are; mixes_rows: the experts of a token depend on the rest of the batch; limited: slots
-    stay empty for want of capacity in evaluation.
+    stay empty for want of capacity in evaluation, and then hold a filler; scored: experts are chosen by scores of the token.
     """
 
     causal: ClassVar[bool] = True
+    scored: ClassVar[bool] = True
     reads_sequence: ClassVar[bool] = False  # needs every earlier token in the same call
     selection_rule: str | None = None
     mixes_rows: bool = False

@@ -23,6 +23,8 @@ from experiments.arm_runs import arm_runs, curve_rows, differences_of
 from experiments.collection import routed_documents
 from experiments.progress import Silent
 from experiments.sources.huggingface import HuggingFaceSource
+from experiments.specialization_features import run_of
+from experiments.specialization_metrics import Features, compute_routing_confidence
 from experiments.specs import SourceSpec
 from experiments.stages.arm_sweep import measured
 from experiments.testbed import material
@@ -34,7 +36,7 @@ from experiments.testbed.material import stored
 from experiments.testbed.routers.modeling import RoutedMixtralForCausalLM, routers_of
 from hypotheses.spectra_evidence import SpectraSettings
 from hypotheses.spectra_facts import EQUATIONS
-from hypotheses.spectra_runs import RunCounts
+from hypotheses.spectra_runs import UNSCORED, RunCounts
 
 from .small_corpus import SMALL, small_corpus
 
@@ -256,9 +258,23 @@ def test_collected_arms_are_evidence(collected: Path) -> None:
         assert 2 < run.loss_nats_D.sum() / run.tokens_D.sum() < 6
     assert [one.shape for one in arms["spectra"][0].representations.routing_LEr] == [(4, 4)] * 2
     assert arms["hash"][0].representations.routing_LEr == ()
+    assert {name: of_arm[0].scored for name, of_arm in arms.items()} == {"switch_top2": True, "spectra": True, "hash": False}
+    assert not any(run.fillers for run in runs)
     rows = curve_rows(arms)
     assert {row["term"] for row in rows} == {"loss", "balance", "entropy", "ortho"}
     assert {row["step"] for row in rows} == {10, 20, 30, 40, 50, 60}
+
+
+def test_a_checkpoint_in_memory_says_of_itself_that_it_scores_no_expert(cache: Path, tmp_path: Path) -> None:
+    """The seed's toolkit knows arms by their routers, not by their names."""
+    said = {}
+    for arm in ("hash", "spectra"):
+        (directory,) = cache.glob(f"{arm}-*")
+        source = HuggingFaceSource.open(SourceSpec(model=str(directory), max_length=48), Silent())
+        documents = [replace(one, document=number, split="test") for number, one in enumerate(routed_documents(small_corpus(), source)[:6])]
+        run, _ = run_of(source, documents, tmp_path / arm, tokens=20, probes=1)
+        said[arm] = run.scored, run.fillers, compute_routing_confidence(Features(run, source.token_strings())).reason
+    assert said == {"hash": (False, False, UNSCORED), "spectra": (True, False, None)}
 
 
 def test_features_are_what_the_model_says(cache: Path, collected: Path) -> None:
