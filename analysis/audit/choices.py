@@ -14,7 +14,7 @@ from analysis.audit.observed import Observed
 from analysis.audit.of_layers import LayerTally
 from analysis.kernels import Float, Int
 
-CONSTANT = 0.99  # share of rows with the ids 0..k-1, or 0 in every slot, that no router has
+CONSTANT = 0.99  # share of rows with the same k experts, or 0 in every slot, that no router has
 FEWEST_ROWS = 30
 ALL_BY_ID, MANY_BY_ID, SLOTS_TELL = 0.99, 0.5, 4  # share of rows in the order of ids; from four slots on chance gives 1 in 24
 EXPECTED_TOGETHER = 12.0  # rows in which two experts would meet by chance, before never meeting means anything
@@ -49,18 +49,19 @@ def repeated_choice(seen: Observed) -> Flaw | None:
 
 
 def dense_layers(seen: Observed) -> Flaw | None:
-    """Layers with expert 0, or the experts 0..k-1, in nearly every row."""
+    """Layers with expert 0, or the same k experts, in nearly every row."""
     found = [one.layer.key for one in seen.layers.layers if _dense(one)]
     if not found:
         return None
-    return flaw("dense_layers", len(found), len(seen.layers.layers), "layers", f"{len(found)} layers choose expert 0, or 0..k-1, in at least "
+    return flaw("dense_layers", len(found), len(seen.layers.layers), "layers", f"{len(found)} layers choose expert 0, or the same k, in at least "
                 f"{CONSTANT:.0%} of the rows", found)
 
 
 def _dense(one: LayerTally) -> bool:
     if one.rows < FEWEST_ROWS or one.layer.n_experts <= one.layer.top_k:
         return False
-    return max(one.zeros, one.first_k) >= CONSTANT * one.rows
+    busiest = np.sort(one.loads)[-one.layer.top_k:]
+    return bool(max(one.zeros, int(busiest[0])) >= CONSTANT * one.rows)
 
 
 def repeated_layers(seen: Observed) -> Flaw | None:
@@ -99,7 +100,7 @@ def slots_by_id(seen: Observed) -> Flaw | None:
 
 
 def _by_id(one: LayerTally) -> bool:
-    """Whether more rows are in the order of ids than any order of scores explains; rows of 0..k-1 throughout are another finding."""
+    """Whether more rows are in the order of ids than any order of scores explains; rows of the same experts throughout are another finding."""
     if one.rows < FEWEST_ROWS or not 1 < one.layer.top_k < one.layer.n_experts or _dense(one):
         return False
     return max(one.ascending, one.descending) >= (MANY_BY_ID if one.layer.top_k >= SLOTS_TELL else ALL_BY_ID) * one.rows

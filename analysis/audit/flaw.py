@@ -11,6 +11,8 @@ Severity = Literal["invalidating", "warning", "note"]
 FAMILIES = ("loads", "slots", "layers", "sequence", "domains", "router_entropy", "types", "intervals")  # what a flaw can spoil
 EVERYTHING = FAMILIES
 DEPENDENT = 0.05  # share of documents that are no observations of their own: standard errors are too small by 2.5 %
+FRAME_ROWS = 0.1  # share of special tokens: a text has a begin and an end, so documents are of 20 tokens or the template is no small part of them
+MOST_ROWS = 0.5  # share of one type, from which on an average over occurrences is more this type's than that of all others together
 ALIKE_ROWS = 0.1  # share of a domain's rows in beginnings that its documents share: more than what they themselves vary by
 SHOWN = 6  # places that are named; more are counted
 
@@ -77,10 +79,12 @@ CODES: dict[str, Kind] = {
         "keep the attention mask and drop its rows when collecting, or drop the named type", EVERYTHING, "invalidating"),
     "special_tokens": Kind(
         "special tokens have rows", "begin, end and template tokens route alike in every document and look like agreement between documents",
-        "drop the rows of the tokenizer's special ids, and say how many they were"),
+        "drop the rows of the tokenizer's special ids, and say how many they were", ("loads", "sequence", "domains", "types"), "invalidating",
+        FRAME_ROWS),
     "one_type_dominates": Kind(
         "one token type carries much of the trace", "averages over occurrences are those of this type",
-        "find out what the type is; leave it out if it is padding or a separator, or weigh types alike"),
+        "find out what the type is; leave it out if it is padding or a separator, or weigh types alike",
+        ("loads", "layers", "sequence", "domains", "router_entropy", "types"), "invalidating", MOST_ROWS),
     "missing_entropies": Kind(
         "router entropies are missing", "means over the rest are means of another population: whole token types may be absent",
         "collect the layer again in float32, or leave the named layers out", ("router_entropy",), "invalidating"),

@@ -14,6 +14,7 @@ from analysis.audit.hashing import LONG_RUN, U64, WINDOW, Rows, runs, windows
 from analysis.kernels import Int, mix
 from analysis.trace import DocumentRow, TraceBatch, TraceError
 
+SHORT_PREFIXES = tuple(range(1, 8))  # too short to tell two texts apart; many documents with one of them are a template
 PREFIXES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096)  # beginnings that are compared
 MAX_WINDOWS = 2**20  # blocks that are kept to be compared; more are thinned by their own number, so that copies stay together
 
@@ -27,6 +28,7 @@ class DocumentTally:
         n = len(self.documents)
         self.rows, self.least, self.most = np.zeros(n, np.int64), np.full(n, 2**62, np.int64), np.full(n, -1, np.int64)
         self.content, self.prefix = np.zeros(n, np.uint64), np.zeros((n, len(PREFIXES)), np.uint64)
+        self.short_prefix = np.zeros((n, len(SHORT_PREFIXES)), np.uint64)
         self.run_gcd, self.runs = np.zeros(n, np.int64), np.zeros(n, np.int64)
         self.constant = np.zeros(n, np.int64)  # rows in long runs that are not at the end of a document
         self.arrival = np.full(n, -1, np.int64)
@@ -69,9 +71,10 @@ class DocumentTally:
         sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mix(rows.content + (rows.ordinal.astype(np.uint64) << np.uint64(20))))])
         begin = sums[rows.starts]
         np.add.at(self.content, rows.document, sums[rows.starts + rows.lengths] - begin)
-        for place, length in enumerate(PREFIXES):
-            inside = np.clip(length - rows.first, 0, rows.lengths)
-            np.add.at(self.prefix[:, place], rows.document, sums[rows.starts + inside] - begin)
+        for table, lengths in ((self.short_prefix, SHORT_PREFIXES), (self.prefix, PREFIXES)):
+            for place, length in enumerate(lengths):
+                inside = np.clip(length - rows.first, 0, rows.lengths)
+                np.add.at(table[:, place], rows.document, sums[rows.starts + inside] - begin)
 
     def _add_runs(self, rows: Rows) -> None:
         first, lengths = runs(rows)
@@ -176,4 +179,4 @@ class Keys:
         return out
 
 
-__all__ = ["LONG_RUN", "PREFIXES", "WINDOW", "Blocks", "DocumentTally", "Edge", "Keys"]
+__all__ = ["LONG_RUN", "PREFIXES", "SHORT_PREFIXES", "WINDOW", "Blocks", "DocumentTally", "Edge", "Keys"]

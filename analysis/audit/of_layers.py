@@ -35,7 +35,6 @@ class LayerTally:
     at_limit: int = 0  # rows with the id n_experts itself
     repeated: int = 0
     zeros: int = 0  # rows with 0 in every slot
-    first_k: int = 0  # rows with the ids 0..k-1
     ascending: int = 0  # rows whose ids rise along the slots
     descending: int = 0
     unsorted: int = 0
@@ -93,7 +92,6 @@ class LayerTally:
             self.repeated += int(again.sum())
             self.ascending += int(((ids == ordered).all(axis=1) & ~again).sum())
             self.descending += int(((ids[:, ::-1] == ordered).all(axis=1) & ~again).sum())
-            self.first_k += int(((highest == k - 1) & sound & ~again).sum())
         with np.errstate(over="ignore"):
             self.digest = (self.digest + int(mix(sets + row).sum(dtype=np.uint64))) % 2**64
         self.loads += np.bincount(ids[sound].ravel().astype(np.int64), minlength=n)

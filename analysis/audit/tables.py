@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.audit.choices import CONSTANT, FEWEST_ROWS
 from analysis.audit.flaw import Flaw, flaw
 from analysis.audit.sample import MOSTLY, bias_shares
 from analysis.kernels import Int
@@ -92,19 +93,19 @@ def rank_paired(trace: CountsTrace) -> Flaw | None:
 
 
 def dense_tables(trace: CountsTrace) -> Flaw | None:
-    """Layers whose every selection is of expert 0, or of the experts 0..k-1 alike."""
+    """Layers whose every selection is of expert 0, or of the same k experts for nearly every token."""
     found = [layer.key for layer, counts in zip(trace.meta.layers, trace.counts) if _dense(layer, counts)]
     if not found:
         return None
-    return flaw("dense_layers", len(found), len(trace.meta.layers), "layers", f"{len(found)} layers choose expert 0, or 0..k-1, for every token",
+    return flaw("dense_layers", len(found), len(trace.meta.layers), "layers", f"{len(found)} layers choose expert 0, or the same k, for every token",
                 found)
 
 
 def _dense(layer: LayerMeta, counts: Int) -> bool:
     total, k = counts.sum(axis=0), layer.top_k
-    if not total.sum() or layer.n_experts <= k:
+    if total.sum() < FEWEST_ROWS * k or len(total) <= k:
         return False
-    return bool(total[0] == total.sum() or (total[:k].min() == total[:k].max() and total[:k].sum() == total.sum()))
+    return bool(total[0] == total.sum() or np.sort(total)[-k] * k >= CONSTANT * total.sum())
 
 
 def repeated_tables(trace: CountsTrace) -> Flaw | None:

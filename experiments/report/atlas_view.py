@@ -57,6 +57,9 @@ def read_first(view: View) -> Section:
     blocks += [Paragraph(f"{one['code']}: {one['words']}. It spoils {', '.join(one['invalidates']).replace('_', ' ')}: no number below that rests on "
                          "these is fit for a claim.", "warning")
                for one in (view.content.audit or {}).get("findings", ()) if one["invalidates"] and not one["accepted"]]
+    blocks += [Paragraph(f"{one['code']} ({one['share']:.1%} of {one['unit']}): {one['words']}. {one['consequence'][:1].upper()}"
+                         f"{one['consequence'][1:]}.", "warning")
+               for one in (view.content.audit or {}).get("findings", ()) if one["severity"] == "warning" and not one["accepted"]]
     counts = {name: n for name, n in view.facts.get("n_documents_per_domain", {}).items() if n}
     if counts:
         shown = ", ".join(f"{name} {n}" for name, n in list(counts.items())[:12]) + (f" and {len(counts) - 12} more" if len(counts) > 12 else "")

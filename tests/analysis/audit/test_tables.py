@@ -12,8 +12,9 @@ from analysis.audit import audit_tables
 from analysis.audit.tables import factor_of
 from analysis.trace import CountsTrace
 from tests.analysis.audit.flaws import whole
-from tests.analysis.audit.worlds import World, clean
+from tests.analysis.audit.worlds import World, clean, drawn_world
 
+CLEAN_LONG, MOST_ALARMS = 200, 2  # 1 % of 200
 Plant = Callable[[CountsTrace, int], CountsTrace]
 
 
@@ -137,6 +138,14 @@ def test_a_flaw_of_tables_is_found(name: str, severity: int) -> None:
 def test_tables_of_clean_traces_are_clean() -> None:
     for seed in range(8):
         assert audit_tables(counted(seed, World(layers=1 + seed % 4, experts=(8, 16, 32)[seed % 3], top_k=1 + seed % 3))) == ()
+
+
+@pytest.mark.slow
+def test_tables_of_two_hundred_clean_traces_raise_at_most_two_alarms() -> None:
+    """The traces of the audit of rows, as their counts."""
+    alarms = {seed: codes for seed in range(CLEAN_LONG)
+              if (codes := [one.code for one in audit_tables(counted(1_000 + seed, drawn_world(np.random.default_rng([9, seed]))))])}
+    assert len(alarms) <= MOST_ALARMS, alarms
 
 
 def test_counts_that_are_none() -> None:

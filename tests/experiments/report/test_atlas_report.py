@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.atlas_controls import AtlasPlan
+from analysis.audit import flaw
 from analysis.figures.atlas_domains import DomainMap, Separation, domain_maps, separation_by_layer
 from analysis.figures.atlas_sequence import SelectionTrace, selection_traces, usage_timeline
 from analysis.figures.atlas_usage import LayerLoads, expert_frequency, load_map
@@ -117,11 +118,14 @@ def test_the_page_has_every_part_in_order(planted, directory):
 
 def test_what_a_flaw_spoils_is_read_first(planted):
     _, view, _ = planted
-    entry = {"code": "shared_prefix", "words": "all begin alike", "invalidates": ["domains", "intervals"], "accepted": False}
+    entry = {**flaw("shared_prefix", 20, 100, "rows", "all begin alike").to_json(), "accepted": False}
+    slight = {**flaw("special_tokens", 5, 100, "rows", "2 token types are declared special").to_json(), "accepted": False}
     flawed, accepted, clean = (replace(view, content=replace(view.content, audit={"findings": found}))
                                for found in ([entry], [{**entry, "accepted": True}], []))
     spoken = [said([read_first(one)]) for one in (flawed, accepted, clean)]
     assert "shared_prefix: all begin alike. It spoils domains, intervals" in spoken[0] and spoken[1] == spoken[2] and "spoils" not in spoken[1]
+    warned = said([read_first(replace(view, content=replace(view.content, audit={"findings": [slight]})))])
+    assert "special_tokens (5.0% of rows): 2 token types are declared special" in warned and "spoils" not in warned
 
 
 def test_names_are_unique(planted):
