@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from analysis.estimate import Estimate
 from analysis.gates import NO_DATA
 from analysis.metrics.transfer import ill_posed_cross_domain_mi
-from analysis.rows import take
-from analysis.trace import DocumentRow, RoutingTrace, TraceBatch, TraceMeta
-from analysis.transfer_matrix import transfer_matrix
 from hypotheses.claim import Criterion, Evaluation
 from hypotheses.judge import held_against_bound, judge_criterion
 from hypotheses.topology_clusters import cluster_part
@@ -22,10 +19,11 @@ from hypotheses.topology_edges import edge_part
 from hypotheses.topology_evidence import PredictionScores, PredictorEvidence, TopologyCounts, TopologyEvidence, TopologySettings
 from hypotheses.topology_facts import facts
 from hypotheses.topology_layers import layer_part
-from hypotheses.topology_parts import Part, Row, cells, columns
+from hypotheses.topology_parts import Part, Row, columns
 from hypotheses.topology_predictor import UNITS, predictor_part
 from hypotheses.topology_sequence import sequence_part
 from hypotheses.topology_specialisation import specialisation_part
+from hypotheses.topology_topics import topics_part
 
 __all__ = ["PredictionScores", "PredictorEvidence", "TopologyEvidence", "TopologySettings", "evaluate"]
 
@@ -48,7 +46,7 @@ def evaluate(evidence: TopologyEvidence, criteria: Sequence[Criterion] = ()) -> 
         "predictors": lambda: predictor_part(counts, _information(made["domains"]))}
     if not evidence.settings.judged_only:
         parts |= {"sequence": lambda: sequence_part(counts), "specialisation": lambda: specialisation_part(counts),
-                  "edges": lambda: edge_part(counts), "topics": lambda: _topics(evidence)}
+                  "edges": lambda: edge_part(counts), "topics": lambda: topics_part(evidence)}
     whole = Part()
     for number, (name, part) in enumerate(parts.items(), start=1):
         evidence.tell(f"{name} ({number} of {len(parts)})")
@@ -77,51 +75,6 @@ def _information(between: Part) -> dict[tuple[str, str], Estimate]:
         if layer == "mean" and source != target and np.isfinite(value):
             out[source, target] = Estimate(float(value), None, None, "bits", "document", 0, "plug-in")
     return out
-
-
-@dataclass(frozen=True)
-class TopicTrace:
-    """The documents of a trace that have a topic, each in the domain of its topic: the control for domain = source format."""
-
-    trace: RoutingTrace
-    topic_of: dict[int, str]
-
-    @property
-    def meta(self) -> TraceMeta:
-        """Of the trace."""
-        return self.trace.meta
-
-    @property
-    def documents(self) -> Sequence[DocumentRow]:
-        """Those with a topic, the topic as their domain."""
-        return [replace(row, domain=self.topic_of[row.document]) for row in self.trace.documents if row.document in self.topic_of]
-
-    def batches(self, *, split: str | None = None, layers: Sequence[int] | None = None) -> Iterator[TraceBatch]:
-        """Rows of those documents."""
-        kept = np.array(sorted(self.topic_of), np.int64)
-        for batch in self.trace.batches(split=split, layers=layers):
-            rows = np.isin(batch.document, kept)
-            if rows.any():
-                yield batch if rows.all() else take(batch, rows)
-
-
-def _topics(evidence: TopologyEvidence) -> Part:
-    """Transferred information between topics of one format, where the evidence names the topic of documents."""
-    missing = Estimate.undefined(f"{NO_DATA}: no topics of one format are declared", unit="bits")
-    part = Part(estimates={"transfer_info_topics": missing})
-    part.tables["wiki_topics"] = columns([], ("source", "target", *cells(missing)))
-    judged = (row for row in evidence.trace.documents if row.split == evidence.split)
-    topic_of = {row.document: evidence.topics[row.id] for row in judged if row.id in evidence.topics}
-    if len(set(topic_of.values())) < 2:
-        return part
-    counts = TopologyCounts(replace(evidence, trace=TopicTrace(evidence.trace, topic_of), predictor=None, topics={}))
-    if not counts.adjacent:
-        return part
-    matrix = transfer_matrix(counts.domain_joints, smoothing=counts.settings.smoothing, level=counts.settings.level)
-    part.estimates["transfer_info_topics"] = matrix.overall
-    part.tables["wiki_topics"] = columns([{"source": a, "target": b, **cells(matrix.mean[i, j])} for i, a in enumerate(matrix.names)
-                                          for j, b in enumerate(matrix.names)])
-    return part
 
 
 def threshold_curve(criteria: Iterable[Criterion], evaluation: Evaluation) -> Iterator[Row]:

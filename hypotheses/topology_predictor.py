@@ -33,9 +33,12 @@ HOME_COLUMNS = ("predictor", "metric", *cells(Estimate.undefined("")))
 RETENTION_COLUMNS = ("predictor", "source", "target", "value", "low", "high", "over_target_seed", "over_source_seed", "declared", "status", "reason")
 LEARNING_COLUMNS = ("source", "epoch", "layer", "mi_bits", "loss", "accuracy")
 SCATTER_COLUMNS = ("source", "target", "transfer_info", "retention", "declared")
+MARKOV = "previous_layer"
+KEPT = (PROPHET, ABLATION, MARKOV, "ordered_pair")  # predictors whose retention is shown
 ByPair = dict[tuple[str, str], Estimate]
 UNITS = {"predictor_mi": "bits", "predictor_u": "share of H(Y)", "top1_accuracy": "share of tokens", "recall_at_k": "share of selections",
-         "predictor_gain": "bits", "accuracy_gain": "share of tokens", "ablation_gain": "bits", "predictor_entropy": "bits", "random_mi": "bits",
+         "predictor_gain": "bits", "accuracy_gain": "share of tokens", "ablation_gain": "bits", "markov_gain": "bits",
+         "markov_accuracy_gain": "share of tokens", "predictor_entropy": "bits", "random_mi": "bits",
          "retention": "ratio", "mi_vs_retention": "r", "mi_vs_retention_spearman": "rho", "mi_vs_accuracy": "r"}
 
 
@@ -180,6 +183,9 @@ def _headlines(found: PredictorEvidence, level: float, part: Part) -> dict[str, 
             continue
         one = _at_home(found, gain, (PROPHET, best), level)
         out[gain] = one if one.value is None else gated(replace(one, method=f"{one.method}; over {best}"), absent, found.caveat)
+    for gain, metric in (("markov_gain", "predictor_gain"), ("markov_accuracy_gain", "accuracy_gain")):
+        one = _at_home(found, metric, (PROPHET, MARKOV), level)
+        out[gain] = one if one.value is None else gated(one, found.caveat)
     out["random_mi"] = _at_home(found, "predictor_mi", ("uniform",), level)
     out["ablation_gain"] = _at_home(found, "predictor_gain", (PROPHET, ABLATION), level)
     return out
@@ -198,10 +204,10 @@ def _right(scores: PredictionScores) -> Float:
 
 
 def _retentions(counts: TopologyCounts, found: PredictorEvidence, level: float) -> list[tuple[Row, Estimate]]:
-    """Chance-corrected retention of Prophet and of the previous layer's table, for all ordered pairs of domains."""
+    """Chance-corrected retention of each predictor that looks at other layers or tokens, for all ordered pairs of domains."""
     declared = set(counts.evidence.pairs_of_interest)
     out = []
-    for name in (PROPHET, "previous_layer"):
+    for name in KEPT:
         for source in found.sources:
             for target in found.targets:
                 keys = [(name, source, target), (name, target, target)]

@@ -52,13 +52,25 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that is shown and also written as CSV and TeX under `name`."""
+    """A table that is shown and also written as CSV and TeX under `name`. shown: rows on the page and in TeX, all where None; CSV has all."""
 
     name: str
     caption: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
+    shown: int | None = None
+
+    @property
+    def printed(self) -> Sequence[Sequence[Cell]]:
+        """The rows on the page and in TeX."""
+        return self.rows[: self.shown]
+
+    @property
+    def heading(self) -> str:
+        """The caption, saying how many rows are left to the CSV."""
+        n_shown, n_rows = len(self.printed), len(self.rows)
+        return self.caption if n_shown == n_rows else f"{self.caption} ({n_shown:,} of {n_rows:,} rows; all of them in {self.name}.csv)"
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ def _viewed(block: Block, png: Mapping[str, bytes]) -> dict[str, Any]:
             "caption": block.caption,
             "png": base64.b64encode(png[block.name]).decode("ascii"),
         }
-    rows = [[unbroken(cell(value, column)) for value, column in zip(row, block.columns, strict=True)] for row in block.rows]
-    return {"kind": "table", "name": block.name, "caption": block.caption, "columns": block.columns, "rows": rows, "note": block.note}
+    rows = [[unbroken(cell(value, column)) for value, column in zip(row, block.columns, strict=True)] for row in block.printed]
+    return {"kind": "table", "name": block.name, "caption": block.heading, "columns": block.columns, "rows": rows, "note": block.note}
 
 
 def page(title: str, subtitle: Sequence[str], verdict: str, sections: Sequence[Section], png: Mapping[str, bytes]) -> str:

@@ -19,9 +19,9 @@ def _table(table: Table) -> str:
     head = "| " + " | ".join(plain(column.title) for column in table.columns) + " |"
     rule = "|" + "|".join("---" if column.kind == "text" else "---:" for column in table.columns) + "|"
     body = [
-        "| " + " | ".join(plain(cell(value, column)) for value, column in zip(row, table.columns, strict=True)) + " |" for row in table.rows
+        "| " + " | ".join(plain(cell(value, column)) for value, column in zip(row, table.columns, strict=True)) + " |" for row in table.printed
     ]
-    return "\n".join([f"**{plain(table.caption)}**", "", head, rule, *body, *(["", plain(table.note)] if table.note else [])])
+    return "\n".join([f"**{plain(table.heading)}**", "", head, rule, *body, *(["", plain(table.note)] if table.note else [])])
 
 
 def _block(block: Block) -> str:

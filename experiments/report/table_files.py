@@ -77,7 +77,7 @@ def as_tex(table: Table) -> str:
     align = "".join("l" if column.kind == "text" else "r" for column in table.columns)
     lines = [
         r"\begin{table}",
-        rf"\caption{{{tex_text(table.caption)}}}",
+        rf"\caption{{{tex_text(table.heading)}}}",
         rf"\label{{tab:{table.name}}}",
         rf"\begin{{tabular}}{{{align}}}",
         r"\toprule",
@@ -85,6 +85,6 @@ def as_tex(table: Table) -> str:
         r"\midrule",
     ]
     lines += [
-        " & ".join(tex_text(cell(value, column)) for value, column in zip(row, table.columns, strict=True)) + r" \\" for row in table.rows
+        " & ".join(tex_text(cell(value, column)) for value, column in zip(row, table.columns, strict=True)) + r" \\" for row in table.printed
     ]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -168,9 +168,6 @@ def whole_table(name: str, caption: str, table: Mapping[str, Any] | None, note: 
 
 
 def head(table: Table, order: Sequence[int] | None = None, n_rows: int = TEX_ROWS) -> Table:
-    """The first rows of a long table for print, saying how many it leaves to the CSV."""
-    if len(table.rows) <= n_rows and order is None:
-        return table
-    chosen = list(range(len(table.rows)) if order is None else order)[:n_rows]
-    words = f" ({len(chosen):,} of {len(table.rows):,} rows; all of them in {table.name}.csv)" if len(chosen) < len(table.rows) else ""
-    return Table(table.name, table.caption + words, table.columns, [table.rows[i] for i in chosen], table.note)
+    """The table with its first rows for print, in another order where one is given; its CSV holds all."""
+    rows = table.rows if order is None else [table.rows[i] for i in order]
+    return replace(table, rows=rows, shown=n_rows)

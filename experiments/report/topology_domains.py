@@ -17,6 +17,7 @@ from analysis.figures.topology_specialisation import (
     specialisation_histogram,
 )
 from experiments.report.blocks import Block, Cell, Column, Paragraph, Picture, Table
+from experiments.report.display import level_words
 from experiments.report.topology_columns import Drawn, View, estimate_of, in_full, not_drawn, number_column, reason_column, why
 
 LISTED = 20  # seed 000, 2.C: top 20 most specialised and most general experts
@@ -97,12 +98,42 @@ def topics_blocks(view: View) -> list[Block]:
         return [head, not_drawn("The map of topics", one.reason)]
     found = {(row["source"], row["target"]): estimate_of(row, unit="bits") for row in view.rows("wiki_topics")}
     shown = Transfer([[found.get((a, b)) for b in names] for a in names], names)
-    means: list[list[Cell]] = [["domains", view.estimate("transfer_info"), why(view.estimate("transfer_info"))],
-                               ["topics of one format", one, why(one)]]
-    table = Table("wiki_topics_mean", "Transferred information, mean over ordered pairs",
-                  [Column("between"), number_column("T, bits [95% interval]"), reason_column()], means, in_full(means))
     return [head, Picture("wiki_topics", cross_domain_map(shown), "Transferred information between the topics of one format.",
-                          "Heat map over ordered pairs of topics."), table]
+                          "Heat map over ordered pairs of topics."), topics_table(view), Paragraph(groups_words(view), "note")]
+
+
+def topics_table(view: View) -> Table:
+    """Between domains and between groups of topics, the same numbers side by side."""
+    named = (("T, mean over ordered pairs", "transfer_info"), ("T in the pair that decides", "transfer_info_min"),
+             ("T of a table to itself", "transfer_info_within"), ("transfer ratio", "transfer_ratio"), ("type-aligned", "type_aligned_mi"),
+             ("JSD of transitions", "jsd_transition"), ("JSD of loads", "jsd_load"))
+    rows: list[list[Cell]] = [[words, view.estimate(name), view.estimate(f"wiki_{name}"), view.estimate(name).unit, _whose(view, name)]
+                              for words, name in named]
+    one = view.estimate("transfer_info_topics")
+    rows.append(["T, every topic as it is", None, one, one.unit, why(one)])
+    level = level_words([view.estimate(name) for _, name in named])
+    return Table("wiki_topics_mean", "Between domains, and between topics of one format",
+                 [Column("number"), number_column(f"domains [{level}]"), number_column(f"groups of topics [{level}]"), Column("unit"),
+                  reason_column("undefined or gated because")], rows, in_full(rows))
+
+
+def _whose(view: View, name: str) -> str:
+    found = [(words, why(view.estimate(metric))) for words, metric in (("domains", name), ("topics", f"wiki_{name}"))]
+    return "; ".join(f"{reason} ({words})" for words, reason in found if reason)
+
+
+def groups_words(view: View) -> str:
+    """Which topics were joined, and how many documents would spare it."""
+    found = view.facts.get("topics") or {}
+    documents, groups = found.get("documents") or {}, found.get("groups") or {}
+    counted = ", ".join(f"{topic} {n}" for topic, n in documents.items())
+    floor = found.get("floor", 0)
+    joined = [f"{name} ({sum(documents[one] for one in topics)})" for name, topics in groups.items() if len(topics) > 1]
+    small = sum(n < floor for n in documents.values())
+    if not joined and not small:
+        return f"Test documents by topic: {counted}."
+    made = f" Topics with fewer than {floor} are joined by name, before any routing is looked at: {', '.join(joined)}." if joined else ""
+    return f"Test documents by topic: {counted}.{made} {floor} of each of the {len(documents)} topics would let every one stand for itself."
 
 
 def usage_picture(view: View) -> Drawn:

@@ -132,7 +132,7 @@ def pair_table(view: View) -> Table:
                    Column("plug-in: seed", "number"), Column("shifted", "number"), number_column("excess [95% interval]"),
                    Column("given type", "number"), Column("status"), reason_column()], rows,
                   in_full(rows, "I: jackknife. Shifted: mean under circular shifts inside documents."))
-    return table if len(rows) <= 2 * LISTED else head(table, None, LISTED)
+    return table if len(rows) <= 2 * LISTED else head(table, n_rows=LISTED)
 
 
 def _joint(view: View, column: str, layer: int, fill: float) -> np.ndarray | None:

@@ -40,7 +40,8 @@ def _structured(view: View) -> list[Block]:
 
 
 def _generalises(view: View) -> list[Block]:
-    return [predictor.retention_picture(view), predictor.retention_table(view), clusters.consistency_table(view)]
+    return [predictor.retention_picture(view), predictor.retention_table(view), predictor.predictors_retention_table(view),
+            clusters.consistency_table(view)]
 
 
 def composites(view: View) -> Section:

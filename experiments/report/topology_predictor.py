@@ -14,6 +14,7 @@ from analysis.estimate import Estimate
 from analysis.figures.topology_domains import RetentionPoint, information_against_retention
 from analysis.figures.topology_predictors import LearningCurve, Predictor, learning_curve, predictor_bars, predictor_map
 from analysis.figures.words import interval, number, p_value
+from analysis.gates import NO_DATA
 from experiments.report.blocks import Block, Cell, Column, Paragraph, Picture, Table
 from experiments.report.display import level_words
 from experiments.report.topology_columns import (
@@ -23,6 +24,7 @@ from experiments.report.topology_columns import (
     bare,
     estimate_of,
     in_full,
+    mean_over,
     not_drawn,
     number_column,
     reason_column,
@@ -30,7 +32,7 @@ from experiments.report.topology_columns import (
 )
 from experiments.report.topology_domains import transfer_of
 from hypotheses.topology_evidence import ABLATION, PROPHET
-from hypotheses.topology_predictor import IMPORTED
+from hypotheses.topology_predictor import IMPORTED, KEPT
 
 MARGIN = 0.1  # bits that the predictor must gain over the best baseline
 WORDS = {PROPHET: "Prophet", ABLATION: "without cross-layer attention", "modal": "modal expert", "uniform": "uniform", "token_type":
@@ -104,7 +106,9 @@ def predictors_table(view: View) -> Table:
 def gains_table(view: View) -> Table:
     """Prophet's share of the entropy, and what it gains over its rivals."""
     named = (("Prophet's share of the entropy", "predictor_u"), ("gain over the best baseline: judged", "predictor_gain"),
-             ("gain in accuracy over the most accurate baseline: judged", "accuracy_gain"), ("gain of cross-layer attention", "ablation_gain"))
+             ("gain in accuracy over the most accurate baseline: judged", "accuracy_gain"), ("gain of cross-layer attention", "ablation_gain"),
+             ("gain over the Markov table of the previous layer", "markov_gain"),
+             ("gain in accuracy over the Markov table", "markov_accuracy_gain"))
     rows: list[list[Cell]] = [[words, view.estimate(name), view.estimate(name).unit, why(view.estimate(name))] for words, name in named]
     level = level_words(view.estimate(name) for _, name in named)
     return Table("predictor_gains", "What the predictor gains",
@@ -202,6 +206,23 @@ def retention_table(view: View) -> Table:
                   Column("seed/A", "number", 2), Column("listed"), reason_column()], rows,
                  in_full(rows, "Retention: share of the gain of the target's own predictor over its modal expert that is kept. Seed/B, seed/A: the "
                          "seed's forms, accuracy over that at home in the target, or in the source. Listed: declared beforehand."))
+
+
+def predictors_retention_table(view: View) -> Table:
+    """Retention of every predictor beside Prophet's, and its mean."""
+    found: dict[tuple[str, str], dict[str, Estimate]] = {}
+    for row in view.rows("retention"):
+        if row["predictor"] != IMPORTED:
+            found.setdefault((row["source"], row["target"]), {})[row["predictor"]] = estimate_of(row, unit="ratio")
+    names = [name for name in KEPT if any(name in one for one in found.values())]
+    absent = Estimate.undefined(f"{NO_DATA}: not scored", unit="ratio")
+    rows: list[list[Cell]] = [[a, b, *(one.get(name, absent) for name in names)] for (a, b), one in found.items()]
+    if rows:
+        rows.insert(0, ["mean", "", *(mean_over([one[name] for one in found.values() if name in one]) for name in names)])
+    return Table("retention", "Retention of each predictor, all ordered pairs of domains",
+                 [Column("source"), Column("target"), *(number_column(f"{_words(name)} [95% interval]") for name in names)], rows,
+                 in_full(rows, "Share of the gain of the same predictor, fitted on the target, over the target's modal expert that is kept. What a "
+                         "table keeps as well needs no Prophet."))
 
 
 def accuracy_words(view: View) -> str:

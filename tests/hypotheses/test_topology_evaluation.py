@@ -22,6 +22,7 @@ from hypotheses.topology_evaluation import threshold_curve
 from hypotheses.topology_evidence import PredictorEvidence, TopologyCounts, TopologyEvidence, TopologySettings
 from hypotheses.topology_parts import columns, mean_of
 from hypotheses.topology_specialisation import specialisation_part
+from hypotheses.topology_topics import groups_of, topics_part
 from tests.hypotheses.topology_worlds import corpus, planted, predictions
 from tests.references.memory_trace import MemoryTrace
 
@@ -94,6 +95,10 @@ def test_a_good_predictor_is_supported_with_its_retention(shared):
     assert shared.facts["best_baseline"] == "previous_layer"
     # accuracy .8 + .2/8 at home and .6 + .4/8 abroad, chance about 1/8: (.65 - .125) / (.825 - .125)
     assert shared.estimates["retention"].value == pytest.approx(0.75, abs=0.03)
+    assert shared.estimates["markov_gain"].value == pytest.approx(shared.estimates["predictor_gain"].value)
+    assert shared.estimates["markov_accuracy_gain"].value == pytest.approx(0.4 * 7 / 8, abs=0.02)  # .8 against .4, the rest by chance
+    kept = dict(zip(shared.tables["retention"]["predictor"], shared.tables["retention"]["value"]))
+    assert list(kept) == ["prophet", "prophet_without_attention", "previous_layer"] and kept["previous_layer"] == pytest.approx(0.75, abs=0.05)
     assert outcomes["generalises.mi_vs_retention"].outcome == "inconclusive"
     assert shared.estimates["mi_vs_accuracy"].gate.startswith("descriptive")
     assert shared.tables["learning_curve"]["epoch"].tolist() == [0, 1]
@@ -179,6 +184,26 @@ def test_topics_of_one_format_are_a_control_of_their_own():
     made = evaluate(TopologyEvidence(trace, FAST, topics=topics))
     assert made.tables["wiki_topics"]["source"] == ["topic0", "topic0", "topic1", "topic1"]
     assert made.estimates["transfer_info_topics"].value == pytest.approx(2.4, abs=0.2)
+    assert made.facts["topics"]["groups"] == {"topic0": ["topic0"], "topic1": ["topic1"]}
+    assert made.estimates["wiki_transfer_info"] == made.estimates["transfer_info_topics"]
+    assert made.estimates["wiki_transfer_ratio"].value == pytest.approx(1, abs=0.1) and made.estimates["wiki_jsd_load"].value < 0.02
+    assert made.estimates["wiki_type_aligned_mi"].value is not None
+    assert {"0", "1", "mean"} <= set(made.tables["wiki_cross_domain_mi"]["layer"])
+
+
+def test_small_topics_are_joined_by_name_and_none_alone_is_named_a_group():
+    assert groups_of({"a": 25, "b": 8, "c": 16, "d": 5}) == {"a": ("a",), "b + c + d": ("b", "c", "d")}
+    assert groups_of({"a": 25, "b": 8}) == {"a": ("a",)}
+    assert groups_of({"a": 3, "b": 8}) == {} == groups_of({})
+
+
+def test_too_few_documents_of_topics_say_how_many_are_needed():
+    trace = planted("positive", test=30)
+    topics = {row.id: f"topic{int(row.id.split('/')[1]) % 3}" for row in trace.documents if row.domain == "domain0"}
+    part = topics_part(TopologyEvidence(trace, FAST, topics=topics))
+    assert part.estimates["wiki_transfer_info"].reason == (
+        "too_few_documents: 30 documents over 3 topics; two groups of topics need 40, every topic alone 60")
+    assert topics_part(TopologyEvidence(trace, FAST)).estimates["wiki_transfer_info"].reason == "no_data: no topics of one format are declared"
 
 
 def test_the_curve_of_thresholds_passes_through_the_declared_verdict(shared):

@@ -15,8 +15,11 @@ from experiments.report import figure_files, write
 from experiments.report.blocks import Paragraph, Picture, Table
 from experiments.report.content import ReportContent, TraceFacts
 from experiments.report.sections import assemble
+from experiments.report.table_files import as_csv, as_tex
 from experiments.report.topology_columns import View, estimate_of, in_full, rows_of
+from experiments.report.topology_domains import groups_words, topics_table
 from experiments.report.topology_folder import FOLDER
+from experiments.report.topology_layers import pair_table
 from experiments.report.topology_panels import panels, threshold_section
 from experiments.report.topology_predictor import retention_words
 from experiments.report.topology_summary import paper_section
@@ -35,7 +38,8 @@ SEEDS_FILES |= {f"clustering/{name}.{kind}" for name in ("expert_coactivation", 
                 for kind in ("csv", "tex", "pdf", "png")}
 SEEDS_FILES |= {f"temporal/{name}.{kind}" for name in ("transition_matrix", "autocorrelation") for kind in ("csv", "tex", "pdf", "png")}
 SEEDS_FILES |= {f"{name}.{kind}" for name in ("clustering/expert_dendrogram", "temporal/routing_chains") for kind in ("pdf", "png")}
-SEEDS_FILES |= {"summary/MI_CLUSTERING_SUMMARY.md", "summary/key_findings.json", "summary/all_results_table.tex"}
+SEEDS_FILES |= {"summary/MI_CLUSTERING_SUMMARY.md", "summary/key_findings.json", "summary/all_results_table.csv", "summary/all_results_table.tex"}
+IN_THE_SEEDS_PLACE = {"coactivation", "cross_layer_correlation", "domain_specialization", "transition_matrix", "autocorrelation"}
 
 
 def content_of(trace, evaluation, **changes):
@@ -73,9 +77,49 @@ def blocks_of(content):
     return [block for section in assemble(content, panels(content)) for block in section.blocks]
 
 
-def test_the_folder_has_the_seeds_layout(directory):
+def test_the_folder_has_the_seeds_layout_and_every_table_of_the_evaluation(directory, whole):
     found = {path.relative_to(directory / FOLDER).as_posix() for path in (directory / FOLDER).rglob("*") if path.is_file()}
-    assert found == SEEDS_FILES | {"clustering/cross_layer_sankey.html"}
+    others = {f"tables/{name}.{kind}" for name in set(whole.evaluation.tables) - IN_THE_SEEDS_PLACE for kind in ("csv", "tex")}
+    assert found == SEEDS_FILES | {"clustering/cross_layer_sankey.html"} | others
+    assert {f"tables/{name}.csv" for name in (
+        "mi_by_distance", "decomposition", "learning_curve", "predictor_mi", "domain_pairs", "cross_domain_mi", "cluster_consistency",
+        "expert_specialization", "wiki_topics", "wiki_cross_domain_mi", "predictor_home", "retention")} <= others
+    for name in set(whole.evaluation.tables) - IN_THE_SEEDS_PLACE - {"threshold_curve"}:
+        with (directory / FOLDER / "tables" / f"{name}.csv").open() as file:
+            assert len(list(csv.DictReader(file))) == len(next(iter(whole.evaluation.tables[name].values()))), name
+        assert len((directory / FOLDER / "tables" / f"{name}.tex").read_text().splitlines()) < 75, name
+
+
+def test_a_long_table_is_whole_in_its_csv_and_says_on_the_page_what_it_leaves_out(whole):
+    n, rows = 66, whole.evaluation.tables["cross_layer_mi"]
+    longer = {name: np.repeat(values, n) if isinstance(values, np.ndarray) else list(values) * n for name, values in rows.items()}
+    table = pair_table(View(replace(whole, evaluation=replace(whole.evaluation, tables={"cross_layer_mi": longer}))))
+    assert len(list(csv.DictReader(as_csv(table).splitlines()))) == n and len(table.printed) == 12
+    assert "12 of 66 rows; all of them in cross" in as_tex(table).replace("\\", "") and len(as_tex(table).splitlines()) < 30
+
+
+def test_what_every_predictor_keeps_elsewhere_stands_beside_prophets(whole, whole_sections):
+    tables = {block.name: block for section in whole_sections for block in section.blocks if isinstance(block, Table)}
+    heads = [column.title.partition(" [")[0] for column in tables["retention"].columns]
+    assert heads == ["source", "target", "Prophet", "without cross-layer attention", "previous layer (Markov)"]
+    mean, *pairs = tables["retention"].rows
+    assert mean[0] == "mean" and len(pairs) == 2
+    assert mean[2].value == pytest.approx(np.mean([row[2].value for row in pairs]))
+    assert mean[2].value == pytest.approx(whole.evaluation.estimates["retention"].value)
+    gains = {row[0]: row[1] for row in tables["predictor_gains"].rows}
+    assert gains["gain over the Markov table of the previous layer"] == whole.evaluation.estimates["markov_gain"]
+    assert gains["gain in accuracy over the Markov table"].low > 0
+
+
+def test_the_control_of_topics_stands_beside_the_domains(whole):
+    facts = {"documents": {"a": 25, "b": 8, "c": 16}, "groups": {"a": ["a"], "b + c": ["b", "c"]}, "floor": 20}
+    known = {"wiki_transfer_info": Estimate(1.25, 1.2, 1.3, "bits", "document", 49, "given")}
+    evaluation = replace(whole.evaluation, facts={**whole.evaluation.facts, "topics": facts}, estimates={**whole.evaluation.estimates, **known})
+    view = View(replace(whole, evaluation=evaluation))
+    assert topics_table(view).rows[0][1:3] == [whole.evaluation.estimates["transfer_info"], known["wiki_transfer_info"]]
+    assert groups_words(view) == (
+        "Test documents by topic: a 25, b 8, c 16. Topics with fewer than 20 are joined by name, before any routing is looked at: b + c (24). "
+        "20 of each of the 3 topics would let every one stand for itself.")
 
 
 def test_files_of_the_folder_are_those_of_the_report(directory):
