@@ -41,11 +41,13 @@ SEED_ROWS = (
 )
 OUR_ROWS = (
     TableRow("mi_E_D", "I(domain; expert), headline", "higher"),
+    TableRow("mi_E_D_weighted", "I(domain; expert), slots by weight", ""),
     TableRow("mi_E_V_excess", "I(token type; expert) beyond documents", ""),
     TableRow(ROUTING_GRAM, "Gram of routing directions", ""),
     TableRow("repr_output_centred", "Repr. distance, mean removed", "higher"),
     TableRow("purity_token_weighted", "Domain purity, token-weighted, in-sample", ""),
     TableRow("purity_seed", "Domain purity, in-sample: the seed's form", ""),
+    TableRow("lambda", "Goodman-Kruskal lambda, in-sample", ""),
     TableRow("usage_entropy_bits", "Entropy of loads", ""),
     TableRow("least_load", "Least load", "higher"),
     TableRow("held_out_loss", "Held-out loss", "lower"),

@@ -17,6 +17,7 @@ from hypotheses.spectra_facts import CHECK_COLUMNS, CURVE_COLUMNS, TRAINING_COLU
 from hypotheses.spectra_method import Pair, checkpoint_change, confounding, method_changes, next_training, values_of
 from hypotheses.spectra_pictures import DIRECTION_COLUMNS, TOKEN_COLUMNS, direction_rows, token_rows
 from hypotheses.spectra_runs import RunCounts
+from hypotheses.spectra_seed import seed_rule, weight_forms
 from hypotheses.spectra_tokens import diversity_draws, silhouette_draws
 from hypotheses.topology_evaluation import threshold_curve
 from hypotheses.topology_parts import Row, cells, columns
@@ -26,6 +27,7 @@ LOSS_LEVEL = 0.90  # two one-sided tests at 5 %
 RULE_OF_THREE = 3.0
 RUN_COLUMNS = ("arm", "seed", "layer", "metric", *cells(Estimate.undefined("")), "optimised", "constrained")
 PAIR_COLUMNS = ("metric", "seed", *cells(Estimate.undefined("")))
+COLLAPSE_COLUMNS = ("arm", "seed", "layer", "rate", "n_dead", "dead", "load_bound")
 REFERENCE_COLUMNS = ("arm", "seed", "layer", "reference", "value")
 Key = tuple[str, int]
 
@@ -51,8 +53,9 @@ def evaluate(evidence: SpectraEvidence, criteria: Sequence[Criterion] = ()) -> E
     tables = {"comparison": columns(comparison, COLUMNS),
               "pairs": columns(pair_rows(pairs, gate, evidence.settings.level), PAIR_COLUMNS),
               "runs": columns([row for run in runs for row in run_rows(run, draws[run.arm, run.seed], evidence.settings.level)], RUN_COLUMNS),
-              "references": columns(references, REFERENCE_COLUMNS)}
-    stated = facts(evidence, comparison, gate)
+              "references": columns(references, REFERENCE_COLUMNS),
+              "collapse": columns([row for one in counts.values() for row in one.collapse_rows()], COLLAPSE_COLUMNS)}
+    stated = {**facts(evidence, gate), "seed_rule": seed_rule(evidence, draws, references)}
     curve = threshold_curve(criteria, Evaluation(estimates, facts=stated))
     tables["threshold_curve"] = columns(list(curve), ("criterion", "threshold", "outcome"))
     if not judged_only:
@@ -63,15 +66,15 @@ def evaluate(evidence: SpectraEvidence, criteria: Sequence[Criterion] = ()) -> E
 
 
 def _draws(counts: RunCounts, judged_only: bool) -> tuple[dict[str, Draws], list[Row]]:
-    """Every metric of one run; and its references of silhouettes and of routing directions."""
+    """Every metric of one run; and its references, with the seed's own forms."""
     found = {**counts.domain_draws(), **counts.loss_draws(), **counts.output_draws(), **counts.usage_draws()}
     if judged_only:
         return {name: one for name, one in found.items() if name in JUDGED}, []
-    silhouettes, references = silhouette_draws(counts)
-    found |= {**counts.purity_draws(), **counts.confidence_draws(), **counts.direction_draws(), **silhouettes, **diversity_draws(counts)}
+    (silhouettes, references), (weighted, seeds_forms) = silhouette_draws(counts), weight_forms(counts)
+    found |= {**weighted, **counts.purity_draws(), **counts.confidence_draws(), **counts.direction_draws(), **silhouettes, **diversity_draws(counts)}
     rows: list[Row] = [{"arm": counts.run.arm, "seed": counts.run.seed, "layer": layer, "reference": f"silhouette {name}", "value": float(value)}
                        for name, values in references.items() for layer, value in enumerate(values)]
-    return found, rows + counts.reference_rows()
+    return found, rows + counts.reference_rows() + seeds_forms
 
 
 def _estimates(evidence: SpectraEvidence, pairs: Sequence[Pair], gate: str | None) -> tuple[dict[str, Estimate], dict[str, tuple[Estimate, ...]]]:

@@ -1,4 +1,4 @@
-"""Plain facts of a SPECTRA evaluation: sample sizes, arms with what differs, training, caveats, and the seed's own rule on these data."""
+"""Plain facts of a SPECTRA evaluation: sample sizes, arms with what differs, training, and caveats."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ EQUATIONS = {
 }
 
 
-def facts(evidence: SpectraEvidence, comparison: Sequence[Row], gate: str | None) -> dict[str, Any]:
-    """Everything that is stated beside the estimates."""
+def facts(evidence: SpectraEvidence, gate: str | None) -> dict[str, Any]:
+    """Everything that is stated beside the estimates, but for the seed's own rule."""
     run = next((runs[0] for runs in evidence.arms.values() if runs), None)
     documents = [] if run is None else [row for row in run.trace.documents if row.split == SPLIT]
     found = Counter(row.domain for row in documents)
@@ -50,7 +50,7 @@ def facts(evidence: SpectraEvidence, comparison: Sequence[Row], gate: str | None
         "optimised": {name: sorted(set().union(*(one.optimised for one in runs))) for name, runs in evidence.arms.items() if runs},
         "constrained": {name: sorted(set().union(*(one.constrained for one in runs))) for name, runs in evidence.arms.items() if runs},
         "causal": {name: all(one.causal for one in runs) for name, runs in evidence.arms.items() if runs},
-        "caveats": caveats(evidence, gate), "seed_rule": seed_rule(comparison),
+        "caveats": caveats(evidence, gate),
     }
 
 
@@ -99,16 +99,6 @@ def _range(shares: Sequence[float]) -> str:
 def _after(runs: Sequence[ArmRun]) -> str:
     iterations = {run.facts.get("router_options", {}).get("iterations") for run in runs} - {None}
     return f" after {' or '.join(map(str, sorted(iterations)))} iterations" if iterations else ""
-
-
-def seed_rule(comparison: Sequence[Row]) -> dict[str, Any]:
-    """The seed's rows on point estimates: both arms' means and whether the change has the sign that it expects."""
-    return {"rows": [{"label": row["label"], "baseline": row["baseline"], "treatment": row["treatment"], "better": row["better"],
-                      "expected": [row["expected_baseline"], row["expected_treatment"]]} for row in comparison if row["metric"] in SEED_METRICS]}
-
-
-SEED_METRICS = ("expert_affinity_avg", "purity_cross_fitted", "silhouette", "diversity_jsd_excess", "confidence", "repr_output", "gram_rms",
-                "collapse_rate")
 
 
 def training_rows(runs: Sequence[ArmRun]) -> list[Row]:

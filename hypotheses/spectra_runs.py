@@ -28,8 +28,15 @@ from analysis.metrics.geometry import (
     welch_bound,
 )
 from analysis.metrics.loss_change import held_out_loss
-from analysis.metrics.specialization import expert_affinity_avg, mi_E_D, purity_cross_fitted, purity_seed, purity_token_weighted
-from analysis.metrics.usage import collapse_rate, entropy_bits, least_load
+from analysis.metrics.specialization import (
+    expert_affinity_avg,
+    goodman_kruskal_lambda,
+    mi_E_D,
+    purity_cross_fitted,
+    purity_seed,
+    purity_token_weighted,
+)
+from analysis.metrics.usage import collapse, collapse_rate, entropy_bits, least_load
 from analysis.paired_draws import Documents, Draws, bootstrapped, jackknifed, layers_and_mean
 from analysis.registry import find
 from hypotheses.spectra_evidence import ArmRun, SpectraSettings
@@ -125,7 +132,7 @@ class RunCounts:
         folds = self.by_cell(rank_in_domain(domain) % 2 * n_domains + domain, 2 * n_domains)
         folds = folds.reshape(len(domain), len(self.layers), 2, n_domains, self.n_experts)
         found: dict[str, Draws] = {}
-        for name, function in (("purity_seed", purity_seed), ("purity_token_weighted", purity_token_weighted)):
+        for name, function in (("purity_seed", purity_seed), ("purity_token_weighted", purity_token_weighted), ("lambda", goodman_kruskal_lambda)):
             found[name] = bootstrapped(name, [table], _means(function), self.documents, gate=IN_SAMPLE)
         for name, fitted in (("purity_cross_fitted", purity_cross_fitted), ("expert_affinity_avg", expert_affinity_avg)):
             found[name] = bootstrapped(name, [folds], _means(fitted), self.documents, gate=self.gate)
@@ -137,6 +144,20 @@ class RunCounts:
         for name, function in (("least_load", least_load), ("collapse_rate", collapse_rate)):
             found[name] = bootstrapped(name, [self.executed_DLE], _means(function), self.documents)
         return found
+
+    def collapse_rows(self) -> list[Row]:
+        """Experts without a selection by layer, and the 95 % bound on the load of each that their absence shows, over an even load.
+
+        A document counts as one selection, for its tokens are not independent: with more the bound would be lower.
+        """
+        rows: list[Row] = []
+        n = int(self.loads.n_documents.sum())
+        for layer, loads_E in enumerate(self.executed_DLE.sum(axis=0)):
+            found = collapse(loads_E, min(n, int(loads_E.sum())))
+            bound = None if found.load_bound is None else found.load_bound * self.n_experts
+            rows.append({"arm": self.run.arm, "seed": self.run.seed, "layer": layer, "rate": found.rate, "n_dead": len(found.dead),
+                         "dead": " ".join(map(str, found.dead)), "load_bound": bound})
+        return rows
 
     def loss_draws(self) -> dict[str, Draws]:
         """Held-out loss over the test documents, by the jackknife over documents in hash order."""

@@ -138,7 +138,13 @@ def diversity_nmi_topk_seed(sets_TE: ArrayLike) -> float:
     chosen = np.asarray(sets_TE, np.float64)
     if not len(chosen):
         return float("nan")
-    return float(_one_less_mean_nmi(chosen.mean(axis=0), chosen.T @ chosen / len(chosen)))
+    return diversity_nmi_of_pairs(chosen.T @ chosen, len(chosen))
+
+
+def diversity_nmi_of_pairs(pairs_EE: ArrayLike, n: float) -> float:
+    """diversity_nmi_topk_seed from counts that add up: pairs_EE [E, E], of n tokens, how many chose both experts; NaN for no token."""
+    p_EE = divide(np.asarray(pairs_EE, np.float64), np.asarray(n))
+    return float(_one_less_mean_nmi(np.diagonal(p_EE), p_EE))
 
 
 def _one_less_mean_nmi(p_E: Float, p_EE: Float) -> Float:

@@ -137,13 +137,21 @@ def collapse_table(view: View) -> Table:
             rate[key] = row["value"]
         elif row["metric"] == "least_load" and row["layer"] >= 0 and row["plug_in"] is not None:
             loads.setdefault(key, []).append(row["plug_in"])
+    dead: dict[tuple[str, int], list[tuple[int, float | None]]] = {}
+    for row in view.rows("collapse"):
+        dead.setdefault((row["arm"], row["seed"]), []).append((row["n_dead"], row["load_bound"]))
     n = view.n_experts[0] if view.n_experts else 0
-    rows: list[list[Cell]] = [[arm, seed, one, None if one is None else one * n * view.n_layers, min(loads.get((arm, seed), ()), default=None)]
-                              for (arm, seed), one in rate.items()]
+    rows: list[list[Cell]] = []
+    for key, one in rate.items():
+        bounds = [bound for _, bound in dead.get(key, ()) if bound is not None]
+        rows.append([*key, one, None if one is None else one * n * view.n_layers, min(loads.get(key, ()), default=None),
+                     sum(number for number, _ in dead[key]) if key in dead else None, max(bounds, default=None)])
     return Table("collapse", "Collapse by training, all MoE layers, test documents",
                  [Column("arm"), Column("seed", "number"), Column("collapse rate", "number", 3), Column("collapsed experts", "number", 0),
-                  Column("least load of any expert, of an even one", "number", 3)], rows,
-                 "Collapsed: below a tenth of an even load. The claim is judged on the judged pair alone.")
+                  Column("least load of any expert, of an even one", "number", 3), Column("experts without a selection", "number"),
+                  Column("95% bound on the load of each, of an even one", "number", 3)], rows,
+                 "Collapsed: below a tenth of an even load. An expert without a selection may have a load up to the bound: 3 / n, a document "
+                 "counting as one selection. The claim is judged on the judged pair alone.")
 
 
 def differences_table(view: View) -> Table:
@@ -180,7 +188,8 @@ def references_table(view: View) -> Table:
                               for name in dict.fromkeys(name for name, _ in by)]
     note = ("silhouette hyperplane: of random linear routers on the same vectors; permuted: of permuted labels. centroid_input: the seed's code, "
             "which "
-            "averages the inputs routed to an expert and says nothing of what the expert does with them.")
+            "averages the inputs routed to an expert and says nothing of what the expert does with them. Names that end in _seed: the seed's own "
+            "forms, plug-in. Its Gini and confidence are of the chosen k weights, and other numbers where these are not made to sum to 1.")
     return Table("references", "References and the seed's forms, mean over layers and seeds",
                  [Column("quantity"), *(Column(arm, "number") for arm in arms)], rows, note)
 

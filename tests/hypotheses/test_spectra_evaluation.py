@@ -160,7 +160,7 @@ def test_both_levels_stand_in_the_table(specialists):
 
 def test_what_is_picked_in_sample_has_no_p_and_a_gate_at_both_levels(specialists):
     table, pairs = specialists.tables["comparison"], specialists.tables["pairs"]
-    for name in ("purity_seed", "purity_token_weighted"):
+    for name in ("purity_seed", "purity_token_weighted", "lambda"):
         row = list(table["metric"]).index(name)
         assert (table["status"][row], table["reason"][row].partition(":")[0]) == ("gated", "selection_biased")
         assert np.isnan([table[p][row] for p in ("p_t", "p_signflip", "p_holm")]).all()
@@ -196,7 +196,7 @@ def test_every_metric_of_every_run_is_in_the_table(specialists):
     table = specialists.tables["runs"]
     expected = {"mi_E_D", "purity_seed", "purity_token_weighted", "purity_cross_fitted", "expert_affinity_avg", "silhouette", "diversity_jsd_excess",
                 "mi_E_V_excess", "confidence", "repr_output", "repr_output_centred", "gram_rms", "routing_gram_rms", "collapse_rate", "least_load",
-                "usage_entropy_bits", "held_out_loss"}
+                "usage_entropy_bits", "held_out_loss", "mi_E_D_weighted", "lambda"}
     assert set(table["metric"]) == expected
     assert {(a, s) for a, s in zip(table["arm"], table["seed"], strict=True)} == {(a, s) for a in ("switch_top2", "spectra") for s in range(5)}
 
