@@ -28,7 +28,7 @@ class Equation:
 
 EQUATIONS = {
     "row_sums": Equation("rows of the plan sum to 1: exact by construction, the last half-step is theirs", 1e-3),
-    "column_sums": Equation("columns of the plan approach N/E with the iterations: largest misfit, of N/E", 0.05),
+    "column_sums": Equation("columns of the transport plan approach N/E with the iterations (misfit as a share of it)", 0.05),
     "gram_diagonal": Equation("centroids of the experts have norm 1: by construction", 1e-3),
 }
 
@@ -82,13 +82,18 @@ def unlike_training(runs: Sequence[ArmRun]) -> list[str]:
             values = [float(value) for run in of_arm for value in run.training.checks.get(name, ())]
             missed = [value for value in values if value > equation.tolerance]
             if missed:
-                out.append(f"{arm} does not meet its own equation on the trained models: {equation.words}, is up to {max(missed):.2g}"
+                out.append(f"{arm} does not meet its own equation on the trained models: {equation.words}; the misfit is up to {max(missed):.2g}"
                            f"{_after(of_arm)}, above the declared {equation.tolerance:g} in {len(missed)} of {len(values)} layers of trainings")
         shares = [float(share) for run in of_arm for share in run.training.agreement.get("first_choice", ())]
         if shares and min(shares) < ALIKE:
             out.append(f"routing of {arm} in training and in evaluation agree on the first choice of {_range(shares)} of the tokens,"
                        " by layer and training: what is measured in evaluation is not the routing that was trained")
     return out
+
+
+def _words(run: ArmRun, name: str) -> str:
+    """What is measured, with the iterations that the transport had."""
+    return "" if name not in EQUATIONS else EQUATIONS[name].words + (_after([run]) if name == "column_sums" else "")
 
 
 def _range(shares: Sequence[float]) -> str:
@@ -114,7 +119,7 @@ def check_rows(runs: Sequence[ArmRun]) -> list[Row]:
     rows: list[Row] = []
     for run in runs:
         for kind, found in (("equation", run.training.checks), ("agreement", run.training.agreement)):
-            rows += [{"arm": run.arm, "seed": run.seed, "kind": kind, "name": name, "words": EQUATIONS[name].words if name in EQUATIONS else "",
+            rows += [{"arm": run.arm, "seed": run.seed, "kind": kind, "name": name, "words": _words(run, name),
                       "layer": layer, "value": float(value), "tolerance": EQUATIONS[name].tolerance if name in EQUATIONS else None}
                      for name, values in found.items() for layer, value in enumerate(values)]
     return rows
