@@ -16,12 +16,12 @@ from experiments.report.topology_predictor import rank_words
 from experiments.report.verdict import bound_words
 
 
-def _said(one: Estimate, unit: str = "", digits: int = 2) -> str:
-    """'0.25 bits (95% interval 0.21 to 0.28)', or undefined with its reason; a gate is said."""
+def _said(one: Estimate, unit: str = "", digits: int = 2, *, gates: bool = True) -> str:
+    """'0.25 bits (95% interval 0.21 to 0.28)', or undefined with its reason; a gate is said, unless the caller says it of several at once."""
     if one.value is None:
         return f"undefined ({one.reason})"
     ends = "" if one.low is None or one.high is None else f" ({one.level:.0%} interval {number(one.low, digits)} to {number(one.high, digits)})"
-    gate = f", on which no verdict may rest ({one.gate})" if one.gate else ""
+    gate = f", on which no verdict may rest ({one.gate})" if one.gate and gates else ""
     return f"{number(one.value, digits)} {unit}".rstrip() + ends + gate
 
 
@@ -39,6 +39,7 @@ def paper_section(view: View) -> str:
     prophet, entropy, share = (view.estimate(name) for name in ("predictor_mi", "predictor_entropy", "predictor_u"))
     least, mantel, of_halves, decides = (view.estimate(name) for name in ("transfer_info_min", "coact_mantel", "coact_consistency",
                                                                           "coact_consistency_min"))
+    barred = "; ".join(dict.fromkeys(one.gate for one in (mantel, of_halves, decides) if one.gate))
     r = view.estimate("mi_vs_retention")
     shown = "" if mi.value is None else " (Figure X)"
     clusters = "" if view.estimate("coact_clarity").value is None else " (Figure Y)"
@@ -58,8 +59,10 @@ def paper_section(view: View) -> str:
         f"**5.3 Structure across domains.** In the ordered pair that decides, the transferred information is {_said(least, 'bits')}; that "
         f"cross-domain "
         f"information exceeds 0 in all pairs {VERBS[_outcome(view, 'transfer_info_min')]}. Co-activation in two domains correlates at "
-        f"{_said(mantel)}, mean over pairs of domains; its share of what halves of one domain reach is {_said(of_halves)}, mean over pairs, and "
-        f"{_said(decides)} in the pair that decides. Domain invariance {VERBS[_outcome(view, 'coact_consistency_min')]}.", "",
+        f"{_said(mantel, gates=False)}, mean over pairs of domains; its share of what halves of one domain reach is "
+        f"{_said(of_halves, gates=False)}, mean over pairs, and {_said(decides, gates=False)} in the pair that decides"
+        f"{f', numbers on which no verdict may rest ({barred})' if barred else ''}. Domain "
+        f"invariance {VERBS[_outcome(view, 'coact_consistency_min')]}.", "",
         f"**5.4 Cross-domain results.** The correlation of transferred information with retention is {equals}{_said(r)}{rank_words(view)}. "
         f"{explains.get(_outcome(view, 'mi_vs_retention'), 'Whether information explains why Prophet generalises stays open.')}", ""]
     return "\n".join(plain(line) if line and not line.startswith(("#", "**")) else _bold(line) for line in lines)

@@ -223,7 +223,10 @@ def test_numbers_over_all_pairs_and_of_the_pair_that_decides_are_told_apart(whol
     known = {name: Estimate(value, value - 0.1, value + 0.1, "", "document", 100, "given", level)
              for name, value, level in (("coact_mantel", 0.7, 0.95), ("coact_consistency", 0.97, 0.9), ("coact_consistency_min", 0.41, 0.9))}
     text = paper_section(View(replace(whole, evaluation=replace(whole.evaluation, estimates={**whole.evaluation.estimates, **known}))))
-    assert "0.70 (95% interval 0.60 to 0.80), mean over pairs of domains" in text
+    assert "0.70 (95% interval 0.60 to 0.80), mean over pairs of domains" in text and "no verdict may rest" not in text.partition("**5.3")[2]
+    barred = {name: replace(one, gate="undersampled: few") for name, one in known.items()}
+    again = paper_section(View(replace(whole, evaluation=replace(whole.evaluation, estimates={**whole.evaluation.estimates, **barred}))))
+    assert again.partition("**5.3")[2].count("undersampled: few") == 1
     assert "is 0.97 (90% interval 0.87 to 1.07), mean over pairs, and 0.41 (90% interval 0.31 to 0.51) in the pair that decides" in text
 
 
