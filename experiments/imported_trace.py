@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 
 from analysis.trace import SPLITS, CountsTrace, DocumentRow, TraceBatch, TraceMeta
 from experiments import readers
-from experiments.readers.contract import SPLIT, ForeignCounts, ForeignTrace, ReadError, ReadOptions, Remark
+from experiments.readers.contract import SPLIT, ForeignCounts, ForeignTrace, ReadError, ReadOptions, Remark, Tallying
 from tracking.atomic import sha256_file
 from tracking.shards import chosen_rows
 from tracking.trace_meta import difference_table, differences, meta_to_json
@@ -68,9 +68,10 @@ def opened(paths: Sequence[Path], options: Sequence[ReadOptions], format_name: s
     found = []
     for path, one in zip(paths, options, strict=True):
         named = format_name or (MAPPED if one.mapping else None)
-        reader = readers.find(named) if named else readers.recognise(path)
         if not path.exists():
             raise ReadError(f"{path}: no such file or folder")
+        readers.refuse_irregular(path)
+        reader = readers.find(named) if named else readers.recognise(path)
         found.append(Opened(path, reader.NAME, sha256_of(path), reader.read(path, one)))
     if not found:
         raise ReadError("no path was given; name a trace file or folder")
@@ -148,6 +149,20 @@ class ImportedTrace:
                 if base + number not in finished:
                     batch = _without_first(batch, self._leave_out, part) if self._leave_out else batch
                     yield base + number, replace(batch, document=(batch.document + self._first[index]).astype(np.int32))
+
+    def tally(self, number: int) -> tuple[int, Mapping[str, int]] | None:
+        """What batch `number` of `numbered` adds to the remarks, once it was read; None where its part counts nothing by batch."""
+        trace: object = self.parts[number // PER_PART].trace
+        return trace.tallies[number % PER_PART] if isinstance(trace, Tallying) else None
+
+    def remember(self, number: int, tally: tuple[int, Mapping[str, int]] | None) -> bool:
+        """Take a batch that is not read again for read; False where it would count but no tally of it was kept."""
+        trace: object = self.parts[number // PER_PART].trace if number < PER_PART * len(self.parts) else None
+        if not isinstance(trace, Tallying):
+            return True
+        if tally is not None:
+            trace.tallies[number % PER_PART] = tally
+        return tally is not None
 
     def batches(self, *, split: str | None = None, layers: Sequence[int] | None = None) -> Iterator[TraceBatch]:
         """Rows of a split (all, if None) with the chosen layers, in the parts' order."""

@@ -36,12 +36,16 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def opened(path: Path, reading: Reading | None = None) -> RoutingTrace | CountsTrace:
     """A trace with its rows, or the tables of a source that kept only counts; reading: what a foreign file does not say. Raises TraceError."""
-    for directory in (path, path / "trace"):
-        if count_tables.is_counts(directory):
-            if reading is not None:
-                reading.refuse_for(path)
-            return count_tables.load(directory)
-    if path.exists() and not any((directory / "manifest.json").is_file() for directory in (path, path / "trace")):
+    from experiments.readers import assay
+
+    directory = assay.directory_of(path)
+    if directory is not None:
+        assay.bounded(directory)
+    if directory is not None and count_tables.is_counts(directory):
+        if reading is not None:
+            reading.refuse_for(path)
+        return count_tables.load(directory)
+    if path.exists() and directory is None:
         from experiments.importing import whole
 
         return whole(path, reading)

@@ -123,7 +123,13 @@ class AtlasCounts:
     @property
     def untold_components(self) -> str | None:
         """Why differences between components, which a source counts over all its documents, cannot be told for the judged ones."""
-        if isinstance(self.trace, CountsTrace) or all(row.split == self.split for row in self.trace.documents):
+        if isinstance(self.trace, CountsTrace):
+            return None
+        left_out = self.trace.meta.details.get("rows_left_out_first")
+        if left_out:
+            return (f"components are compared over all rows, and the first {left_out} of every document are left out; read the trace again without "
+                    "--leave-out-first (trace.leave_out_first = 0)")
+        if all(row.split == self.split for row in self.trace.documents):
             return None
         return "components are compared over all documents, and some of them are not judged; give trace.test_share = 1.0"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,14 +46,19 @@ def load(directory: Path) -> CountsTrace:
         raise TraceError(f"{directory}: {error}; {remedy}") from error
     if fields.get("format") != FORMAT or fields.get("sha256") != found:
         raise TraceError(f"{directory / TABLES}: expected sha256 {fields.get('sha256')}, found {found}; {remedy}")
-    with np.load(directory / TABLES, allow_pickle=False) as file:
-        columns = {name: file[name] for name in file.files}
-    meta = meta_from_json(fields["meta"])
-    pairs = {(int(one), int(other)): table for name, table in columns.items() if name.startswith("pairs/")
-             for one, other in [name.removeprefix("pairs/").split("-")]}
-    trace = CountsTrace(meta, tuple(fields["domains"]), _layers(columns, "counts") or (), _layers(columns, "first"), pairs,
-                        bool(fields["pairs_first"]), columns.get("tokens"), _layers(columns, "types"))
-    _check(trace)
+    try:
+        with np.load(directory / TABLES, allow_pickle=False) as file:
+            columns = {name: file[name] for name in file.files}
+        meta = meta_from_json(fields["meta"])
+        pairs = {(int(one), int(other)): table for name, table in columns.items() if name.startswith("pairs/")
+                 for one, other in [name.removeprefix("pairs/").split("-")]}
+        trace = CountsTrace(meta, tuple(fields["domains"]), _layers(columns, "counts") or (), _layers(columns, "first"), pairs,
+                            bool(fields["pairs_first"]), columns.get("tokens"), _layers(columns, "types"))
+        _check(trace)
+    except TraceError as error:
+        raise TraceError(f"{directory}: {error}; {remedy}") from error
+    except (KeyError, TypeError, AttributeError, ValueError, OSError, BadZipFile) as error:
+        raise TraceError(f"{directory}: no whole tables ({type(error).__name__}: {error}); {remedy}") from error
     return trace
 
 
@@ -78,3 +84,16 @@ def _check(trace: CountsTrace) -> None:
             if table.shape != (len(trace.domains), layer.n_experts) or table.dtype != np.int64 or (table < 0).any():
                 raise TraceError(f"{name}, layer {layer.key}: {table.dtype} {list(table.shape)}, expected int64 "
                                  f"[{len(trace.domains)}, {layer.n_experts}] of counts of at least 0")
+    _check_others(trace)
+
+
+def _check_others(trace: CountsTrace) -> None:
+    n, layers = len(trace.domains), trace.meta.layers
+    for (one, other), table in trace.pairs.items():
+        if not 0 <= min(one, other) <= max(one, other) < len(layers) or table.shape != (n, layers[one].n_experts, layers[other].n_experts):
+            raise TraceError(f"pairs {one}-{other}: {list(table.shape)}, expected [{n} domains, experts of both of {len(layers)} layers]")
+    for layer, rows in zip(layers, trace.types or ()):
+        if rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype.kind not in "iu":
+            raise TraceError(f"types, layer {layer.key}: {rows.dtype} {list(rows.shape)}, expected rows of domain, expert, type and count")
+    if trace.tokens is not None and (trace.tokens.shape != (n,) or trace.tokens.dtype.kind not in "iu"):
+        raise TraceError(f"tokens: {trace.tokens.dtype} {list(trace.tokens.shape)}, expected whole numbers [{n}]")

@@ -12,6 +12,8 @@ from analysis.trace import TraceError
 from tracking.atomic import ContentError, read_sealed, sha256_file, write_sealed
 from tracking.kill_points import announce
 from tracking.run_state import NAME as STATE
+from tracking.trace_meta import meta_from_json
+from tracking.untrusted import safe_name
 
 NAME = "manifest.json"
 FORMAT = "assay trace 1"
@@ -71,9 +73,24 @@ class Manifest:
             raise TraceError(str(error)) from error
         if fields.pop("format", None) != FORMAT:
             raise TraceError(f"{path}: format: expected {FORMAT!r}; it was written by another version, {remedy}")
-        shards = [ListedShard(**{**shard, "documents": tuple(shard["documents"]), "rows_of": tuple(shard["rows_of"])})
-                  for shard in fields.pop("shards")]
-        return cls(**{**fields, "documents": ListedFile(**fields["documents"]), "shards": {shard.number: shard for shard in shards}})
+        try:
+            shards = [ListedShard(**{**shard, "documents": tuple(shard["documents"]), "rows_of": tuple(shard["rows_of"])})
+                      for shard in fields.pop("shards")]
+            found = cls(**{**fields, "documents": ListedFile(**fields["documents"]), "shards": {shard.number: shard for shard in shards}})
+            found.check()
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise TraceError(f"{path}: not a whole manifest ({type(error).__name__}: {error}); {remedy}") from error
+        return found
+
+    def check(self) -> None:
+        """Raise ValueError, TypeError or AttributeError for what `write` never writes, such as a shard in another directory."""
+        for one in (self.documents, *self.shards.values()):
+            safe_name(one.name, "a listed file")
+            if type(one.bytes) is not int or one.bytes < 0:
+                raise ValueError(f"{one.name}: bytes {one.bytes!r}")
+        if not isinstance(self.meta, dict) or not isinstance(self.events, list) or not isinstance(self.n_documents, int):
+            raise TypeError("meta, events or n_documents are of another kind")
+        meta_from_json(self.meta)
 
     def write(self, directory: Path) -> None:
         """Replace manifest.json by this, with the next sequence number."""

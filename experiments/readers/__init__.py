@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
-from experiments.readers.contract import ForeignCounts, ForeignTrace, ReadError, ReadOptions, Remark
+from experiments.readers.contract import ForeignCounts, ForeignTrace, ReadError, ReadOptions, Remark, refuse_irregular
 
-__all__ = ["ForeignCounts", "ForeignTrace", "ReadError", "ReadOptions", "Reader", "Remark", "find", "formats", "recognise"]
+__all__ = ["ForeignCounts", "ForeignTrace", "ReadError", "ReadOptions", "Reader", "Remark", "find", "formats", "recognise",
+           "refuse_irregular"]
 
 NOT_READERS = ("contract",)  # a module whose name begins with an underscore serves other readers
 
@@ -45,6 +46,7 @@ def recognise(path: Path) -> Reader:
     """The one reader whose format this is. Raises ReadError where there is no such path, or no reader or several recognise it."""
     if not path.exists():
         raise ReadError(f"{path}: no such file or folder")
+    refuse_irregular(path)
     found = [one for one in _every() if one.recognises(path)]
     if len(found) == 1:
         return found[0]

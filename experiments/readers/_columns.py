@@ -17,11 +17,13 @@ FIELD_LIMIT = 1 << 20  # characters of one CSV field
 SECONDS_LIMIT = 600
 MEMORY_LIMIT = 8 << 30
 ROWS_AT_ONCE = 65_536
+FILES_AT_ONCE = 64
 MAGIC = b"PAR1"
 CHILD = """
 import resource, sys
-resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
-resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[3]),) * 2)
+most, seconds, at_once, most_rows = map(int, sys.argv[1:5])
+resource.setrlimit(resource.RLIMIT_AS, (most,) * 2)
+resource.setrlimit(resource.RLIMIT_CPU, (seconds,) * 2)
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 import pyarrow.parquet
 def size_of(column):
@@ -30,17 +32,20 @@ def size_of(column):
     if pyarrow.types.is_nested(column.type) and hasattr(column, "flatten") and not pyarrow.types.is_struct(column.type):
         return 8 * len(column) + size_of(column.flatten())
     return column.nbytes
-with pyarrow.parquet.ParquetFile(sys.argv[1], page_checksum_verification=True) as file:
-    meta = file.metadata
-    rows, size, limit = meta.num_rows, sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups)), int(sys.argv[6])
-    if not (0 <= rows <= int(sys.argv[5]) and 0 <= size <= limit):
-        sys.exit(f"it claims {rows:,} rows and {size:,} bytes unpacked; the limits are {int(sys.argv[5]):,} and {limit:,}: split it")
-    total = 0
-    for batch in file.iter_batches(batch_size=int(sys.argv[4]), use_threads=False):
-        batch.validate(full=True)
-        total += sum(size_of(column) for column in batch.columns)  # of values: a dictionary or a run of one value can stand for very many
-        if total > limit:
-            sys.exit(f"its values take more than {limit:,} bytes, the limit for a file of its size and the memory at hand: split it")
+def check(path, limit):
+    with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        meta = file.metadata
+        rows, size = meta.num_rows, sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+        if not (0 <= rows <= most_rows and 0 <= size <= limit):
+            sys.exit(f"it claims {rows:,} rows and {size:,} bytes unpacked; the limits are {most_rows:,} and {limit:,}: split it")
+        total = 0
+        for batch in file.iter_batches(batch_size=at_once, use_threads=False):
+            batch.validate(full=True)
+            total += sum(size_of(column) for column in batch.columns)  # of values: a dictionary or a run of one value can stand for very many
+            if total > limit:
+                sys.exit(f"its values take more than {limit:,} bytes, the limit for a file of its size and the memory at hand: split it")
+for path, limit in zip(sys.argv[5::2], sys.argv[6::2]):
+    check(path, int(limit))
 """
 
 
@@ -86,15 +91,32 @@ def check_parquet(path: Path) -> None:
         raise ReadError(f"{path}: no such file")
     if not is_parquet(path):
         raise ReadError(f"{path}: not Parquet, or cut: it does not begin and end with PAR1; copy it again")
-    limits = (MEMORY_LIMIT, SECONDS_LIMIT, ROWS_AT_ONCE, ROWS_LIMIT, unpacked_limit(path))
+    why = _fault_of([path])
+    if why:
+        raise ReadError(f"{path}: not read ({why}); copy or export it again")
+
+
+def check_parquets(paths: Sequence[Path]) -> None:
+    """`check_parquet` of each, several in one process where nothing is wrong."""
+    for first in range(0, len(paths), FILES_AT_ONCE):
+        some = paths[first:first + FILES_AT_ONCE]
+        if not all(path.is_file() and is_parquet(path) for path in some) or _fault_of(some):
+            for path in some:
+                check_parquet(path)
+
+
+def _fault_of(paths: Sequence[Path]) -> str | None:
+    """Why a process of its own could not read some file; None where it read all."""
+    limits = (MEMORY_LIMIT, SECONDS_LIMIT, ROWS_AT_ONCE, ROWS_LIMIT)
+    files = [word for path in paths for word in (str(path.absolute()), str(unpacked_limit(path)))]
     try:
-        child = subprocess.run([sys.executable, "-I", "-c", CHILD, str(path.absolute()), *map(str, limits)], capture_output=True, text=True,
+        child = subprocess.run([sys.executable, "-I", "-c", CHILD, *map(str, limits), *files], capture_output=True, text=True,
                                timeout=SECONDS_LIMIT, check=False)
     except subprocess.TimeoutExpired:
-        raise ReadError(f"{path}: not read within {SECONDS_LIMIT} s; split it") from None
-    if child.returncode:
-        last = (child.stderr.strip().splitlines() or ["its reader ended with signal " + str(-child.returncode)])[-1]
-        raise ReadError(f"{path}: not read ({last[:300]}); copy or export it again")
+        return f"not within {SECONDS_LIMIT} s; split it"
+    if not child.returncode:
+        return None
+    return (child.stderr.strip().splitlines() or ["its reader ended with signal " + str(-child.returncode)])[-1][:300]
 
 
 def csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

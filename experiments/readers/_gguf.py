@@ -128,7 +128,7 @@ class _Reader:
             raise self._wrong(f"a tensor of {n} dimensions")
         shape = tuple(self._number("<Q") for _ in range(n))
         kind, offset = self._number("<I"), self._number("<Q")
-        if math.prod(shape) > 8 * self._size or offset > self._size:  # no type takes less than an eighth of a byte
+        if max(math.prod(shape), *shape) > 8 * self._size or offset > self._size:  # no type takes less than an eighth of a byte
             raise self._wrong(f"a tensor of shape {list(shape)} at {offset:,}")
         return Tensor(shape, kind, offset)
 

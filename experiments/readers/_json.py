@@ -9,16 +9,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import numpy as np
+
+from experiments.readers._bounds import at_hand
 from experiments.readers.contract import ReadError
 
 FILE_LIMIT = 1 << 30  # bytes of one JSON document
+SMALL, GROWTH = 1 << 20, 32  # bytes that any document may have; what a list in a list takes in memory beside its three bytes of text
 LINE_LIMIT = 64 << 20  # bytes of one line of JSON lines
 DEPTH_LIMIT = 64
 HEAD = 4096
 SHORT = 80
-_OUTSIDE_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
-_KEYS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]|:')
-_NO_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|-?Infinity|NaN|\d{4000,}')
+_STRING = rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)'  # one that never ends takes the rest: else each quote within would be tried again
+_TEXT = re.compile(_STRING, re.DOTALL)
+_OUTSIDE_STRINGS = re.compile(_STRING + rb"|[\[{]|[\]}]", re.DOTALL)
+_KEYS = re.compile(_STRING + rb"|[\[{]|[\]}]|:", re.DOTALL)
+_NO_NUMBER = re.compile(_STRING + rb"|-?Infinity|NaN|\d{4000,}", re.DOTALL)
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_OTHERS = bytes(sorted(set(range(256)) - set(b"[]{}")))
+_AT_ONCE = 1 << 20
 T = TypeVar("T")
 
 
@@ -57,10 +66,12 @@ def first_record(path: Path) -> dict[str, Any]:
 
 
 def load(path: Path, limit: int = FILE_LIMIT) -> Any:
-    """The value of a JSON file. ReadError names file and byte."""
+    """The value of a JSON file, which the memory at hand bounds, too. ReadError names file and byte."""
     try:
-        if path.stat().st_size > limit:
-            raise ReadError(f"{path}: {path.stat().st_size:,} bytes, more than {limit:,} for one JSON document; split it")
+        size = path.stat().st_size
+        limit = limit if size <= SMALL else min(limit, at_hand() // GROWTH)
+        if size > limit:
+            raise ReadError(f"{path}: {size:,} bytes, more than {limit:,} for one JSON document with the memory at hand; split it")
         return parse(path.read_bytes(), str(path), limit)
     except OSError as error:
         raise ReadError(f"{path}: {error.strerror or error}") from error
@@ -86,6 +97,8 @@ def parse(content: bytes, where: str, limit: int = LINE_LIMIT) -> Any:
     """The value of a JSON text. ReadError for one that is too long or deep, a key twice, NaN, infinities, and what is no JSON."""
     if len(content) > limit:
         raise ReadError(f"{where}: {len(content):,} bytes, more than {limit:,}; split it")
+    if _is_deep(content):
+        raise ReadError(f"{where}: byte {_too_deep(content)}: nested deeper than {DEPTH_LIMIT}; no trace is so: export it again")
     try:
         return json.loads(content.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
@@ -93,8 +106,6 @@ def parse(content: bytes, where: str, limit: int = LINE_LIMIT) -> Any:
         raise ReadError(f"{where}: byte {offset}: no JSON ({error.msg}); was the file cut? export it again") from error
     except UnicodeDecodeError as error:
         raise ReadError(f"{where}: byte {error.start}: not UTF-8; export it again") from error
-    except RecursionError as error:
-        raise ReadError(f"{where}: byte {_too_deep(content)}: nested deeper than {DEPTH_LIMIT}; no trace is so: export it again") from error
     except _RepeatedKey as error:
         raise ReadError(f"{where}: byte {_of_repeated_key(content)}: {error}; export it again") from error
     except ValueError as error:  # a constant, or a number of more digits than Python reads
@@ -125,6 +136,20 @@ def index_after(name: str, prefix: str, where: str) -> int:
     if not name.startswith(prefix) or not digits.isascii() or not digits.isdigit() or len(digits) > 9:
         raise ReadError(f"{where}: {name[:SHORT]!r}: expected {prefix}N; export again")
     return int(digits)
+
+
+def _is_deep(content: bytes) -> bool:
+    """Whether brackets outside of text open deeper than DEPTH_LIMIT."""
+    if content.count(b"[") + content.count(b"{") <= DEPTH_LIMIT:
+        return False
+    brackets = np.frombuffer(_TEXT.sub(b"", content).translate(_STEPS, _OTHERS), np.int8)
+    depth = 0
+    for start in range(0, len(brackets), _AT_ONCE):
+        part = depth + np.cumsum(brackets[start:start + _AT_ONCE], dtype=np.int64)
+        if part.max() > DEPTH_LIMIT:
+            return True
+        depth = int(part[-1])
+    return False
 
 
 def _too_deep(content: bytes) -> int:

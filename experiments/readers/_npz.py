@@ -65,7 +65,7 @@ class Archive:
 
     def _header(self, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any], zipfile.ZipInfo]:
         with self._zip.open(member) as file:
-            shape, dtype, _ = read_header(file, f"{self.path}: field {member.filename.removesuffix('.npy')}", member.file_size)
+            shape, dtype = read_header(file, f"{self.path}: field {member.filename.removesuffix('.npy')}", member.file_size)
         return shape, dtype, member
 
     def array(self, name: str) -> NDArray[Any]:
@@ -120,8 +120,8 @@ def load_npy(path: Path) -> NDArray[Any]:
         return cast(NDArray[Any], np.load(path, mmap_mode="r", allow_pickle=False))
 
 
-def read_header(file: IO[bytes], where: str, size: int) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape, dtype and length of the header of the array at the start of `file`, which must fill `size` bytes."""
+def read_header(file: IO[bytes], where: str, size: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of the array at the start of `file`, which must fill `size` bytes. Its axes may be stored last first: let NumPy read it."""
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
@@ -134,7 +134,7 @@ def read_header(file: IO[bytes], where: str, size: int) -> tuple[tuple[int, ...]
     if any(n < 0 for n in shape) or claimed != size - start:
         raise ReadError(f"{where}: the header claims shape {list(shape)} of {dtype} ({claimed:,} bytes), but {size - start:,} bytes are "
                         "there; export the array again")
-    return shape, dtype, start
+    return shape, dtype
 
 
 @contextmanager

@@ -38,6 +38,16 @@ def asked(value: int | None, name: str, path: Path, seen: str) -> int:
     return value
 
 
+def labelled(domains: Sequence[str], options: ReadOptions, path: Path) -> tuple[str, ...]:
+    """The domains of one path, or the label of the only one. ReadError for one label of several domains."""
+    if options.domain is None:
+        return tuple(domains)
+    if len(domains) > 1:
+        raise ReadError(f"{path}: holds {len(domains)} domains ({', '.join(domains[:6])}), for which --domain {options.domain!r} is no label; leave "
+                        "it out, or import each by itself")
+    return (options.domain,)
+
+
 def layer_list(options: ReadOptions, found: Sequence[int], path: Path) -> tuple[int, ...]:
     """Layers in the order they have in the file, compared with the option. ReadError where they differ."""
     if options.layers is not None and sorted(options.layers) != sorted(found):

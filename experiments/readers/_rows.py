@@ -32,7 +32,7 @@ class DocumentTrace:
     """A ForeignTrace whose rows can be had by range of documents.
 
     lengths: rows of each document; rows(first, last): those of documents first..last-1, and how many top-k rows were as WORDS says;
-    noted: remarks that hold whatever is read.
+    noted: remarks that hold whatever is read; tallies: top-k rows of each batch read so far, and how many were as WORDS says.
     """
 
     meta: Any
@@ -40,13 +40,13 @@ class DocumentTrace:
     lengths: NDArray[np.int64]
     rows: Rows
     noted: tuple[Remark, ...] = ()
-    _met: dict[int, tuple[int, Mapping[str, int]]] = field(default_factory=dict)
+    tallies: dict[int, tuple[int, Mapping[str, int]]] = field(default_factory=dict)
 
     @property
     def remarks(self) -> Sequence[Remark]:
         """Those of the file, then those of the rows read so far, with their share of all top-k rows read."""
-        total = sum(n for n, _ in self._met.values())
-        counts = {code: sum(met.get(code, 0) for _, met in self._met.values()) for code in WORDS}
+        total = sum(n for n, _ in self.tallies.values())
+        counts = {code: sum(met.get(code, 0) for _, met in self.tallies.values()) for code in WORDS}
         return (*self.noted, *(Remark(code, WORDS[code], count, count / total) for code, count in counts.items() if count))
 
     def batches(self, *, after: int = -1) -> Iterator[tuple[int, TraceBatch]]:
@@ -54,7 +54,7 @@ class DocumentTrace:
         for number, (first, last) in enumerate(spans(self.lengths)):
             if number > after:
                 batch, met = self.rows(first, last)
-                self._met[number] = (len(batch) * len(batch.ids), met)
+                self.tallies[number] = (len(batch) * len(batch.ids), met)
                 yield number, batch
 
 

@@ -1,13 +1,17 @@
-"""Our own trace directories, or the run directories that hold one: checksums verified, splits kept."""
+"""Our own trace directories, or the run directories that hold one: sizes bounded, then checksums verified.
+
+Splits are kept where there are several. A trace of test documents only is like one of a source without splits: the import deals them anew.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from analysis.trace import DocumentRow, TraceBatch, TraceError, TraceMeta
-from experiments.readers.contract import ForeignCounts, ReadError, ReadOptions, Remark
+from experiments.readers import _json, _npz
+from experiments.readers._columns import check_parquets
+from experiments.readers.contract import ForeignCounts, ReadError, ReadOptions, Remark, refuse_irregular
 from tracking import count_tables, trace_manifest
 from tracking.traces import StoredTrace
 
@@ -16,14 +20,15 @@ NAME, KIND = "assay", "rows"
 
 def recognises(path: Path) -> bool:
     """A directory with a trace's manifest or tables, itself or in `trace/`."""
-    return _directory(path) is not None
+    return directory_of(path) is not None
 
 
 def read(path: Path, options: ReadOptions) -> OwnTrace | ForeignCounts:
     """The trace as it was stored; `options.domain` takes the place of every document's domain."""
-    directory = _directory(path)
+    directory = directory_of(path)
     if directory is None:
         raise ReadError(f"{path}: no trace of ours; expected {trace_manifest.NAME} or {count_tables.LIST} in it or in its trace/")
+    bounded(directory)
     try:
         if count_tables.is_counts(directory):
             if options.domain is not None:
@@ -32,6 +37,20 @@ def read(path: Path, options: ReadOptions) -> OwnTrace | ForeignCounts:
         return OwnTrace(StoredTrace.open(directory), options.domain)
     except TraceError as error:
         raise ReadError(str(error)) from error
+
+
+def bounded(directory: Path) -> None:
+    """Raise ReadError where the files of a trace directory would become more than their sizes and the memory at hand allow, or end a reader.
+
+    Everybody can seal a file, so that a checksum says nothing of where a directory comes from.
+    """
+    refuse_irregular(directory)
+    if count_tables.is_counts(directory):
+        _json.load(directory / count_tables.LIST)
+        with _npz.Archive(directory / count_tables.TABLES):
+            return
+    _json.load(directory / trace_manifest.NAME)
+    check_parquets(sorted(directory.glob("*.parquet")))
 
 
 class OwnTrace:
@@ -70,10 +89,17 @@ def _kept_remarks(directory: Path) -> tuple[Remark, ...]:
     path = directory / "collection.json"
     if not path.is_file():
         return ()
-    kept = json.loads(path.read_text(encoding="utf-8")).get("remarks", [])
-    return tuple(Remark(one["code"], one["words"], one.get("count"), one.get("share")) for one in kept)
+    kept = _json.load(path)
+    remarks = kept.get("remarks", []) if isinstance(kept, dict) else None
+    if not isinstance(remarks, list):
+        raise ReadError(f"{path}: field remarks: expected a list; import the trace again")
+    where = str(path)
+    return tuple(Remark(_json.field(one, "code", str, where), _json.field(one, "words", str, where),
+                        None if one.get("count") is None else _json.field(one, "count", int, where),
+                        None if one.get("share") is None else _json.number(one, "share", where)) for one in remarks)
 
 
-def _directory(path: Path) -> Path | None:
+def directory_of(path: Path) -> Path | None:
+    """The directory of a trace of ours: the path, or its trace/; None for anything else."""
     names = (trace_manifest.NAME, count_tables.LIST)
     return next((one for one in (path, path / "trace") if any((one / name).is_file() for name in names)), None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from analysis.trace import CountsTrace, DocumentRow, TraceBatch, TraceError, TraceMeta
 
@@ -15,6 +16,25 @@ SPLIT = "test"  # of documents whose source has no splits; the import deals them
 
 class ReadError(TraceError):
     """A file that cannot be read as what it is taken for; the message names file, place, field and remedy."""
+
+
+def refuse_irregular(path: Path) -> None:
+    """Raise ReadError where a path, or anything in the folder, is no file and no folder: reading a pipe or a device may never end."""
+    seen: set[tuple[int, int]] = set()
+    waiting = [path]
+    while waiting:
+        one = waiting.pop()
+        try:
+            found = one.stat()
+            if stat.S_ISDIR(found.st_mode):
+                if (found.st_dev, found.st_ino) not in seen:  # links can lead in circles
+                    seen.add((found.st_dev, found.st_ino))
+                    waiting += one.iterdir()
+                continue
+        except OSError:
+            continue  # a link that leads nowhere, or what must not be read: said by who opens it
+        if not stat.S_ISREG(found.st_mode):
+            raise ReadError(f"{one}: a pipe, socket or device, and no file; copy what it gives into a file, or take it out of the folder")
 
 
 @dataclass(frozen=True)
@@ -60,6 +80,16 @@ class ForeignTrace(Protocol):
 
     def batches(self, *, after: int = -1) -> Iterator[tuple[int, TraceBatch]]:
         """(number, rows) of whole documents in a fixed order, numbered from 0; those up to `after` are skipped without being decoded."""
+
+
+@runtime_checkable
+class Tallying(Protocol):
+    """A ForeignTrace whose remarks are sums over batches; what an import that goes on later has to keep of those it does not read again.
+
+    tallies: by number of the batch, top-k rows and how many of them each code of a remark counts.
+    """
+
+    tallies: dict[int, tuple[int, Mapping[str, int]]]
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,10 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
                  **({"moe_layers_of_model": n_layers} if known else {}), **{name: list(values) for name, values in columns.extra.items()}})
     domains = [options.domain or _category(name) for name in columns.names]
     trace = DocumentTrace(meta, document_rows(columns.names, domains), columns.lengths, lambda first, last: _rows(columns, first, last))
-    trace.noted = (Remark("first_tokens_missing", "documents whose first rows are missing: only generated tokens were recorded, not the prompt",
-                          int((columns.first_position > 0).sum()), float((columns.first_position > 0).mean())),)
+    late = columns.first_position > 0
+    if late.any():
+        trace.noted = (Remark("first_tokens_missing", "documents whose first rows are missing: only generated tokens were recorded, not the prompt",
+                              int(late.sum()), float(late.mean())),)
     return trace
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from analysis.trace import TraceBatch
 from experiments.readers import _json
-from experiments.readers._recorded import ORDER, asked, layer_list, recorded_meta, shown
+from experiments.readers._recorded import ORDER, asked, labelled, layer_list, recorded_meta, shown
 from experiments.readers._rows import MOST_EXPERTS, DocumentTrace, check_ids, document_rows, layer_table, plain
 from experiments.readers.contract import ReadError, ReadOptions, Remark
 
@@ -91,7 +91,7 @@ def read(path: Path, options: ReadOptions) -> DocumentTrace:
 
 def trace_of(path: Path, domains: Sequence[tuple[str, Sequence[Token]]], options: ReadOptions, collector: str) -> DocumentTrace:
     """Tokens by domain as rows, in whatever form their operations were kept."""
-    folders = [(options.domain or name if len(domains) == 1 else name, tokens) for name, tokens in domains]
+    folders = [(name, tokens) for (_, tokens), name in zip(domains, labelled([name for name, _ in domains], options, path))]
     shape, tally = _shape(folders, options, path), Tally()
     parts = [_document(name, tokens, shape, tally) for name, tokens in folders]
     n_experts = asked(options.n_experts, "n-experts", path, f"highest id {max(int(ids.max()) for ids, _ in parts)}")
@@ -274,8 +274,9 @@ def _remarks(tally: Tally, n_rows: int) -> Iterator[Remark]:
         if count:
             yield Remark("truncated_top_k", f"{phase} records with more ids than top_k, as those of several tokens have: the first were kept", count)
     if tally.prompt_rows:
-        yield Remark("prompt_rows", "rows of a PROMPT pass, of which only one token was recorded: the rest of the prompt is missing",
-                     tally.prompt_rows, tally.prompt_rows / n_rows)
+        yield Remark("prompt_rows", "rows of a PROMPT pass, of which only one token was recorded: the rest of the prompt is missing, and the row "
+                     "beside it, of the first generated token, is no neighbour: one false pair in each such document", tally.prompt_rows,
+                     tally.prompt_rows / n_rows)
     for code, count, words in (("incomplete_tokens", tally.incomplete, "tokens left out, for a layer is missing: was the trace cut?"),
                                ("missing_token_files", tally.missing_files, "tokens without a file or record before the last; positions leave room"),
                                ("components_missing", tally.without_component, "components that a decision has no record of"),

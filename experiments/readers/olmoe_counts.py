@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.trace import TraceMeta
 from experiments.readers import _npz
+from experiments.readers._recorded import labelled
 from experiments.readers._rows import layer_table, plain
 from experiments.readers.contract import UNKNOWN, ForeignCounts, ReadError, ReadOptions, Remark
 
@@ -64,8 +65,7 @@ def read(path: Path, options: ReadOptions) -> ForeignCounts:
     vocabularies = _vocabularies(source, stem, names)
     types = _types(vocabularies, names, counts) if vocabularies else None
     domains = tuple(plain(name.split("__")[0]) for name in names)
-    if options.domain is not None and len(domains) == 1:
-        domains = (options.domain,)
+    domains = labelled(domains, options, source)
     seen = max((int(rows[:, 2].max(initial=-1)) + 1 for rows in types), default=0) if types else 0
     meta = TraceMeta(options.model or model, UNKNOWN,
                      layer_table(layers, shape[1], top_k, "model.layers.{}.mlp.gate"), "softmax", "absent", "absent",

@@ -24,6 +24,7 @@ KEYS = {"input_ids", "exp_ids"}
 RESULTS = "*_results.jsonl"
 MODELS = {(8, 16): ("allenai/OLMoE-1B-7B-0924", 64, 50_304), (2, 32): ("mistralai/Mixtral-8x7B-v0.1", 8, 32_000)}  # k, layers -> model, E, V
 TOKENS = re.compile(rb'"input_ids"\s*:\s*\[([0-9,\s]*)\]')
+MOST_TYPES = 1 << 31
 STEM = re.compile(r"(.+?)_results.*")
 BY_SCORE = "falling score, as torch.topk gives it to run_moe_analysis.py"
 BLOCKS = "documents are blocks cut from joined texts, as the file holds them: a block may hold several texts, and a text may be in two blocks"
@@ -93,16 +94,30 @@ def _index(path: Path) -> list[Line]:
     """Every line, its tokens counted without decoding the choices."""
     found = []
     for number, offset, line in _json.lines(path):
-        match = TOKENS.search(line)
-        tokens = np.array(match[1].split(b",") if match and match[1].strip() else [], np.int64) if match else np.empty(0, np.int64)
-        if not len(tokens):
-            record = _json.parse(line, f"{path}: line {number}")
-            raise ReadError(f"{path}: line {number}: field input_ids: {'empty or no list of token ids' if isinstance(record, dict) else 'absent'}; "
-                            "write one record a line")
-        if int(tokens.max()) >= 2**31:
-            raise ReadError(f"{path}: line {number}: field input_ids: {int(tokens.max())} is no token id")
-        found.append(Line(path, number, offset, len(line), len(tokens), int(tokens.max())))
+        tokens = _simple(line)
+        if tokens is None:
+            tokens = _tokens(_json.parse(line, f"{path}: line {number}"), f"{path}: line {number}")
+        found.append(Line(path, number, offset, len(line), len(tokens), max(tokens)))
     return found
+
+
+def _simple(line: bytes) -> list[int] | None:
+    """Token ids of a line where they can be told without decoding it; None where it has to be decoded."""
+    match = TOKENS.search(line) if line.count(b"input_ids") == 1 else None
+    try:
+        tokens = [int(one) for one in match[1].split(b",")] if match else []
+    except ValueError:
+        return None
+    return tokens if tokens and max(tokens) < MOST_TYPES else None
+
+
+def _tokens(record: Any, where: str) -> list[int]:
+    """input_ids of a record. ReadError for what is no list of token ids."""
+    tokens = _json.field(record, "input_ids", list, where)
+    bad = next((one for one in tokens if type(one) is not int or not 0 <= one < MOST_TYPES), None)
+    if bad is not None or not tokens:
+        raise ReadError(f"{where}: field input_ids: {'empty' if bad is None else f'{str(bad)[:40]!r} is no token id'}; write one record a line")
+    return tokens
 
 
 def _record(line: Line) -> Mapping[str, Any]:
@@ -142,11 +157,15 @@ def _rows(lines: Sequence[Line], shape: tuple[int, int, int], places: Places, fi
             raise ReadError(f"{line.where}: field exp_ids: top-{block.shape[1]} in {block.shape[2]} layers, but the first line has top-{top_k} in "
                             f"{n_layers}; two models are never one trace: import them apart")
         blocks.append(block)
-        tokens.append(np.array(record["input_ids"], np.int64))
+        own = _tokens(record, line.where)
+        if len(own) != line.tokens or max(own) != line.largest:
+            raise ReadError(f"{line.where}: field input_ids: {len(own)} tokens, where {line.tokens} were counted before; did the file change, or is "
+                            "the field's name escaped? write one plain record a line")
+        tokens.append(np.array(own, np.int32))
     joined, document = np.concatenate(blocks), numbered(places.lengths, first, last)
     here = Places(places.path, places.names, places.lengths, first)
     for layer in range(n_layers):
         check_ids(joined[:, :, layer], n_experts, here.at("exp_ids", layer))
     dtype = np.uint8 if n_experts <= 256 else np.uint16
-    return TraceBatch(*document, np.concatenate(tokens).astype(np.int32), tuple(np.ascontiguousarray(joined[:, :, layer].astype(dtype))
+    return TraceBatch(*document, np.concatenate(tokens), tuple(np.ascontiguousarray(joined[:, :, layer].astype(dtype))
                                                                                for layer in range(n_layers))), {}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.readers import _pickles
-from experiments.readers._recorded import MOST_COUNTED, asked, counts_of, recorded_meta
+from experiments.readers._recorded import MOST_COUNTED, asked, counts_of, labelled, recorded_meta
 from experiments.readers._rows import MOST_EXPERTS, layer_table
 from experiments.readers.contract import ForeignCounts, ReadError, ReadOptions, Remark
 
@@ -54,7 +54,7 @@ def read(path: Path, options: ReadOptions) -> ForeignCounts:
     pairs, pairs_first, notes = _pairs(path, files, len(depths), n_experts, counts, first)
     types = _types(path, files, len(depths), n_experts, counts)
     vocabulary = max((int(rows[:, 2].max(initial=-1)) + 1 for rows in types), default=0) if types else 0
-    domains = (options.domain,) if options.domain and len(files) == 1 else tuple(files)
+    domains = labelled(tuple(files), options, path)
     meta = recorded_meta(options, NAME, layer_table(depths, n_experts, top_k, "model.layers.{}.mlp.gate"), {"files": len(files)}, vocabulary)
     found = counts_of(counts, domains, meta, notes)
     return ForeignCounts(found.meta, found.domains, found.counts, first, pairs, pairs_first, found.tokens, types, found.remarks)

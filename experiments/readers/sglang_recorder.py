@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.readers import _pickles, _text
-from experiments.readers._recorded import asked, counted, counts_of, recorded_meta, shown
+from experiments.readers._recorded import MOST_COUNTED, asked, counted, counts_of, recorded_meta, shown
 from experiments.readers._rows import layer_table
 from experiments.readers.contract import ForeignCounts, ReadError, ReadOptions, Remark
 
@@ -100,7 +100,14 @@ def _stat(loaded: Sequence[tuple[Path, Mapping[str, Any]]]) -> tuple[NDArray[np.
         found_notes.append(Remark("buffer_full", "dumps whose buffer has no free step: earlier steps may have been overwritten", full))
     if copies:
         found_notes.append(Remark("copied_ranks", "dumps of other ranks than 0, which hold the same sums: left out", copies))
-    return np.sum(tables, axis=0), found_notes
+    return summed(tables, loaded[0][0].parent), found_notes
+
+
+def summed(tables: Sequence[NDArray[np.int64]], where: Path) -> NDArray[np.int64]:
+    """The sum of tables of counts. ReadError where it is beyond what any recording holds."""
+    if sum(float(table.sum(dtype=np.float64)) for table in tables) >= MOST_COUNTED:
+        raise ReadError(f"{where}: the dumps together sum to {MOST_COUNTED} and more, which no recording holds; import them apart, or record again")
+    return np.asarray(np.sum(tables, axis=0), np.int64)
 
 
 def _per_pass(loaded: Sequence[tuple[Path, Mapping[str, Any]]], path: Path) -> tuple[NDArray[np.int64], list[Remark]]:
@@ -129,7 +136,7 @@ def _per_pass(loaded: Sequence[tuple[Path, Mapping[str, Any]]], path: Path) -> t
         notes.append(
             Remark("copied_ranks", "ranks that counted the same in every pass, for they computed the same tokens: counted once", len(ranks) - 1))
     chosen = [list(tables.values())[:1] if alike else list(tables.values()) for tables in passes.values()]
-    return np.sum([table for tables in chosen for table in tables], axis=0), notes
+    return summed([table for tables in chosen for table in tables], path), notes
 
 
 def physical_to_logical(path: Path, dump: Mapping[str, Any]) -> NDArray[np.int64]:
@@ -152,6 +159,14 @@ def _table(where: object, name: str, found: Any, dimensions: int) -> NDArray[np.
     if not isinstance(found, np.ndarray) or found.ndim != dimensions or found.dtype.kind not in "iu" or not found.size or int(found.min()) < 0:
         shape = f"{found.dtype} {list(found.shape)}" if isinstance(found, np.ndarray) else type(found).__name__
         raise ReadError(f"{where}: field {name}: {shape}, expected {dimensions} dimensions of counts or ids; record again")
+    return checked(found, f"{where}: field {name}")
+
+
+def checked(found: NDArray[Any], where: str) -> NDArray[np.int64]:
+    """Counts of at least 0 as int64. ReadError where one, or their sum, is beyond what any recording holds and int64 might."""
+    total = float(found.sum(dtype=np.float64))
+    if total >= MOST_COUNTED:
+        raise ReadError(f"{where}: the largest is {int(found.max())}, the sum {total:.3g}, which no recording holds; record again")
     return found.astype(np.int64)
 
 

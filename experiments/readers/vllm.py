@@ -129,8 +129,10 @@ def _ids(found: Any, where: str) -> NDArray[Any]:
         content = decoded(found, where)
         with _npz.damage(Path(where), f"field {FIELD}: not base64 of an .npy"):
             file = io.BytesIO(content)
-            shape, dtype, start = _npz.read_header(file, f"{where}: field {FIELD}", len(content))
-        return _three(np.frombuffer(content, dtype, offset=start).reshape(shape), where)
+            _npz.read_header(file, f"{where}: field {FIELD}", len(content))
+            file.seek(0)
+            array = np.lib.format.read_array(file, allow_pickle=False)  # honours the order of axes that the header says
+        return _three(array, where)
     if not isinstance(found, list):
         raise ReadError(f"{where}: field {FIELD}: {type(found).__name__}, expected base64 of an .npy or nested lists; save the response again")
     flat = [one for token in found if isinstance(token, list) for layer in token if isinstance(layer, list) for one in layer]

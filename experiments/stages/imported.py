@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from dataclasses import asdict
@@ -13,12 +14,14 @@ from experiments import claims
 from experiments.collection import counts_of_rows
 from experiments.evaluation_files import plain
 from experiments.imported_trace import Draw, ImportedTrace, Said, joined, opened
-from experiments.readers.contract import ReadError, ReadOptions
+from experiments.readers.contract import ReadError, ReadOptions, Remark
 from experiments.specs import TraceSpec
 from experiments.stages.collect import keep_type_counts
 from tracking import count_tables
 from tracking.atomic import write_json
 from tracking.shards import TYPES
+
+TALLY = "remarks-{:08d}.json"  # beside the shard of this number
 
 if TYPE_CHECKING:
     from experiments.declaration import Experiment
@@ -112,7 +115,7 @@ def _keep_type_counts(context: Context) -> None:
 def store(trace: ImportedTrace, directory: Path, progress: Progress) -> dict[str, Any]:
     """Write the rows of a foreign trace as a trace of ours in `directory`, or go on with it; returns rows, seconds and remarks.
 
-    A shard that is finished is not read again. Raises TraceError for rows that are no routing.
+    A shard that is finished is not read again: what it adds to the remarks is kept beside it. Raises TraceError for rows that are no routing.
     """
     import numpy as np
 
@@ -120,13 +123,32 @@ def store(trace: ImportedTrace, directory: Path, progress: Progress) -> dict[str
 
     began = time.monotonic()
     writer = TraceWriter.create_or_resume(directory, trace.meta, trace.documents)
+    lost = sum(not trace.remember(number, _tally(directory, number)) for number in sorted(writer.finished))
     with progress.stage("import", None, "tokens") as task:
         for number, batch in trace.numbered(writer.finished):
             if not len(batch):
                 raise ReadError(f"{trace.parts[0].path}: batch {number} has no row; its documents are empty: leave them out")
+            if trace.tally(number) is not None:  # before its shard: none is finished without
+                write_json(directory / TALLY.format(number), trace.tally(number))
             writer.write_shard(number, batch, np.unique(batch.document).tolist())
             task.advance(len(batch))
     writer.finish()
     stored: StoredTrace = StoredTrace.open(directory)
     return {"rows": stored.n_tokens, "documents": len(stored.documents), "seconds": time.monotonic() - began,
-            "remarks": [{"file": Path(path).name, **asdict(remark)} for path, remark in trace.remarks]}
+            "remarks": [{"file": Path(path).name, **asdict(remark)} for path, remark in trace.remarks] + _incomplete(trace, lost)}
+
+
+def _tally(directory: Path, number: int) -> tuple[int, dict[str, int]] | None:
+    """What an earlier call kept of a finished shard; None where it kept nothing, or nothing whole."""
+    try:
+        rows, counts = json.loads((directory / TALLY.format(number)).read_text(encoding="utf-8"))
+        return int(rows), {str(code): int(count) for code, count in counts.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _incomplete(trace: ImportedTrace, lost: int) -> list[dict[str, Any]]:
+    """A remark on shards of which nothing was kept."""
+    said = Remark("remarks_incomplete", "shards that an earlier call wrote without what was met in them: counts of other remarks are of the rest; "
+                  "import into a new directory", lost)
+    return [{"file": trace.parts[0].path.name, **asdict(said)}] if lost else []

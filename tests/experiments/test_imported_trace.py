@@ -11,7 +11,7 @@ import pytest
 
 from analysis.trace import CountsTrace, DocumentRow, TraceBatch, TraceError, TraceMeta
 from experiments.imported_trace import PER_PART, Draw, ImportedTrace, Opened, Said, joined, opened, sha256_of
-from experiments.importing import whole
+from experiments.importing import Reading, whole
 from experiments.readers.contract import SPLIT, ForeignCounts, ReadError, ReadOptions, Remark
 from experiments.stages.imported import store
 from tests.experiments.readers.test_esft import written
@@ -259,3 +259,41 @@ def test_lengths_of_documents_are_told_under_the_common_numbers() -> None:
              part("bb.x", Foreign("news", 2, seed=1, details={"document_lengths": {"1": 21}}))]
     trace = joined(parts, QUIET_DRAW)
     assert trace.meta.details["document_lengths"] == {"0": 11, "1": 12, "3": 21}
+
+
+def unsorted(path: Path) -> Path:
+    """Three documents of ten rows in gpt-oss' packed form, every second row with its slots by rising weight: 5 rows a document."""
+    ids, probabilities = np.tile([1, 2], (30, 1, 1)).astype(np.uint8), np.tile(np.float32([0.75, 0.25]), (30, 1, 1))
+    probabilities[::2] = probabilities[::2, :, ::-1]
+    np.savez(path, doc_id=np.array(["a/b/c", "a/b/d", "a/b/e"]), doc_len=np.array([10, 10, 10]), first_pos=np.zeros(3, np.int64), expert_ids=ids,
+             prob_bf16=(probabilities.view(np.uint32) >> 16).astype(np.uint16))
+    return path
+
+
+def test_what_was_met_is_counted_once_however_often_an_import_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.readers._rows.ROWS_PER_BATCH", 10)
+    path = unsorted(tmp_path / "x.npz")
+
+    def trace() -> ImportedTrace:
+        found = whole(path, Reading(ReadOptions(n_experts=8)))
+        assert isinstance(found, ImportedTrace)
+        return found
+
+    broken = trace()
+    batches = broken.numbered
+
+    def dies(finished: frozenset[int] = frozenset()) -> Iterator[tuple[int, TraceBatch]]:
+        for number, batch in batches(finished):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield number, batch
+
+    broken.numbered = dies  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        store(broken, tmp_path / "out", Quiet())
+    for _ in range(3):
+        met = {one["code"]: (one["count"], one["share"]) for one in store(trace(), tmp_path / "out", Quiet())["remarks"]}
+        assert met == {"sorted_by_weight": (15, 0.5)}
+    next((tmp_path / "out").glob("remarks-*.json")).unlink()
+    met = {one["code"]: (one["count"], one["share"]) for one in store(trace(), tmp_path / "out", Quiet())["remarks"]}
+    assert met == {"sorted_by_weight": (10, 0.5), "remarks_incomplete": (1, None)}

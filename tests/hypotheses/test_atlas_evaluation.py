@@ -198,6 +198,13 @@ def test_components_are_not_compared_where_some_documents_are_not_judged():
     assert not len(found.tables["components"]["layer"]) and "not judged" in found.facts["components_reason"]
 
 
+def test_components_are_not_compared_where_rows_are_left_out(trace):
+    """Their differences are counted over all rows: beside the rest they would be wrong, or below 0."""
+    details = {"components": {"recorded": ["down", "up"], "differences": [["domain0", 1, "up", 3, -10**9]]}, "rows_left_out_first": 2}
+    found = describe(AtlasEvidence(MemoryTrace(replace(trace.meta, details=details), trace.documents, trace.shards), FAST))
+    assert not len(found.tables["components"]["layer"]) and "first 2 of every document are left out" in found.facts["components_reason"]
+
+
 def test_layers_of_unlike_k_are_rarefied():
     base = corpus(domains=2, test=22, calibration=0, length=30, layers=2)
     wide = world(PLAN, base=base)

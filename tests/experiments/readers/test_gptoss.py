@@ -145,3 +145,10 @@ def test_json_bombs(text: str, words: str, tmp_path: Path) -> None:
 def test_the_number_of_experts_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="give --n-experts"):
         gptoss.read(foreign_files.gptoss_npz(tmp_path), ReadOptions())
+
+
+def test_no_remark_on_first_tokens_where_they_are_there(tmp_path: Path) -> None:
+    path = foreign_files.gptoss_npz(tmp_path)
+    columns = dict(np.load(path))
+    np.savez(path, **{**columns, "first_pos": np.zeros_like(columns["first_pos"])})
+    assert "first_tokens_missing" not in {one.code for one in gptoss.read(path, FOUR).remarks}

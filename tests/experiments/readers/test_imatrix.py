@@ -104,3 +104,9 @@ def test_the_older_format_is_known_and_has_no_counts(tmp_path: Path) -> None:
     path.write_bytes(struct.pack("<ii5s", 1, 5, b"other"))
     with pytest.raises(ReadError, match="of none of the formats"):
         readers.recognise(path)
+
+
+def test_an_empty_tensor_of_a_vast_shape_is_refused_by_name(tmp_path: Path) -> None:
+    path = made.gguf(tmp_path / "a.gguf", {}, {NAME: ((0, 2**63), 0, b"")})
+    with pytest.raises(ReadError, match=r"a\.gguf: byte \d+: a tensor of shape"):
+        readers.find("imatrix").read(path, ReadOptions(top_k=1))

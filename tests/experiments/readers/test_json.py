@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,24 @@ def test_a_line_without_an_end_is_not_held_in_memory(tmp_path: Path, monkeypatch
     (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n{"b": "' + b"x" * 10**6)
     with pytest.raises(ReadError, match="line 2, byte 9: longer than 1,000 bytes"):
         list(_json.lines(tmp_path / "a.jsonl"))
+
+
+def test_a_text_without_an_end_takes_no_time_and_hides_no_depth() -> None:
+    began = time.process_time()
+    for content in (b"[" * 65 + b'"' + b'\\"' * 10**6, b'["]]]]", ' * 65, b'["' + b'\\"' * 10**6 + b'\\\n', b"[" * 64 + b"]" * 64):
+        try:
+            assert _json.parse(content, "file")
+        except ReadError as error:
+            assert "file: byte" in str(error)
+    assert time.process_time() - began < 5
+    assert _json.parse(b'["[[[[[[[[[[", ' * 60 + b"1" + b"]" * 60, "file")
+
+
+def test_the_memory_at_hand_bounds_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.json").write_bytes(b"[" + b"[], " * 2**19 + b"1]")
+    assert len(_json.load(tmp_path / "a.json")) == 2**19 + 1
+    monkeypatch.setattr(_json, "at_hand", lambda: 32 << 20)
+    with pytest.raises(ReadError, match="more than 1,048,576 for one JSON document with the memory at hand"):
+        _json.load(tmp_path / "a.json")
+    (tmp_path / "a.json").write_bytes(b"[" + b"[], " * 2**10 + b"1]")
+    assert _json.load(tmp_path / "a.json")[-1] == 1

@@ -265,3 +265,11 @@ def test_tables_that_are_wrong(reader: str, text: str, words: str, tmp_path: Pat
     (tmp_path / "file").write_text(text)
     with pytest.raises(ReadError, match=words):
         readers.find(reader).read(tmp_path / "file", ReadOptions(n_experts=4, top_k=2))
+
+
+def test_one_label_for_several_domains_is_refused(tmp_path: Path) -> None:
+    path = made.llamacpp(tmp_path)
+    with pytest.raises(ReadError, match=r"holds 2 domains \(domain-1-code, domain-2-math\), for which --domain 'law' is no label"):
+        rows_of(path, ReadOptions(n_experts=8, domain="law"))
+    trace, _, remarks = rows_of(path / "domain-1-code", ReadOptions(n_experts=8, domain="law"))
+    assert trace.documents[0].domain == "law" and "one false pair" in remarks["prompt_rows"].words

@@ -112,3 +112,8 @@ def test_damaged_types(row: int, values: tuple[int, ...], words: str, tmp_path: 
     foreign_files.npz(tmp_path / "olmoe_vocab_a.npz", {name: rows[:, i] for i, name in enumerate(("layer_idx", "expert", "token_id", "count"))})
     with pytest.raises(ReadError, match=words):
         olmoe_counts.read(path, ReadOptions())
+
+
+def test_one_label_for_several_domains_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match="holds 2 domains"):
+        olmoe_counts.read(foreign_files.olmoe_counts(tmp_path), ReadOptions(domain="law"))

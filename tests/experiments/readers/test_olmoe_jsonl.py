@@ -84,3 +84,32 @@ def test_a_line_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_unknown_shape_asks_for_the_model(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="give --model and --n-experts"):
         olmoe_jsonl.read(foreign_files.olmoe_jsonl(tmp_path), ReadOptions())
+
+
+@pytest.mark.parametrize("nested", [b'"m": {"input_ids": [1]}, ', b'"m": "\\"input_ids\\": [1]", '])
+def test_token_ids_are_those_of_the_record_and_of_nothing_in_it(nested: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "c4_results.jsonl"
+    path.write_bytes(b"{" + nested + b'"input_ids": [7, 8], "exp_ids": [[[1]], [[2]]]}\n{"input_ids": [9], "exp_ids": [[[3]]]}')
+    ((_, batch),) = olmoe_jsonl.read(path, TINY).batches()
+    assert batch.token_id is not None
+    assert batch.token_id.tolist() == [7, 8, 9] and batch.document.tolist() == [0, 0, 1] and batch.ids[0].ravel().tolist() == [1, 2, 3]
+
+
+def test_a_name_that_is_escaped_is_refused_where_another_was_counted(tmp_path: Path) -> None:
+    path = tmp_path / "c4_results.jsonl"
+    path.write_bytes(b'{"input\\u005fids": [7, 8], "n": {"input_ids": [1, 2]}, "exp_ids": [[[1]], [[2]]]}')
+    with pytest.raises(ReadError, match="line 1: field input_ids: .*is the field's name escaped"):
+        list(olmoe_jsonl.read(path, TINY).batches())
+
+
+@pytest.mark.parametrize(("ids", "words"), [
+    (b"[99999999999999999999]", "line 2: field input_ids: '99999999999999999999' is no token id"), (b"[1 2]", "line 2: byte 17: no JSON"),
+    (b"[1, , 2]", "line 2: byte"), (b"[true]", "line 2: field input_ids: 'True' is no token id"), (b"[1.0]", "'1.0' is no token id"),
+    (b"[-1]", "'-1' is no token id"), (b"3", "line 2: field input_ids: int '3', expected list"),
+])
+def test_what_is_no_list_of_token_ids_has_its_place(ids: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "c4_results.jsonl"
+    path.write_bytes(b'{"input_ids": [1], "exp_ids": [[[1]]]}\n{"input_ids": ' + ids + b', "exp_ids": [[[1]]]}')
+    with pytest.raises(ReadError, match=words) as met:
+        list(olmoe_jsonl.read(path, TINY).batches())
+    assert str(path) in str(met.value)

@@ -168,3 +168,18 @@ def test_a_pt_file_that_attacks(name: str, tmp_path: Path) -> None:
         readers.find(name).read(tmp_path, ReadOptions(top_k=2))
     assert not (tmp_path / "canary").exists()
     assert np.float32(0) == 0
+
+
+@pytest.mark.parametrize("counts", [[2**62, 2**62], [2**63 - 1, 1], [2**53, 0]])
+def test_counts_that_wrap_round_are_refused(counts: list[int], tmp_path: Path) -> None:
+    path = tmp_path / "expert_distribution_recorder_1.pt"
+    torch.save({"rank": 0, "logical_count": torch.tensor(counts).reshape(2, 1, 1).repeat(1, 1, 3)}, path)
+    with pytest.raises(ReadError, match="logical_count: .*which no recording holds"):
+        readers.find("sglang-recorder").read(path, ReadOptions(top_k=1))
+
+
+def test_sums_of_several_dumps_are_refused_beyond_what_is_exact(tmp_path: Path) -> None:
+    for number in range(3):
+        torch.save({"rank": 0, "logical_count": torch.full((1, 1, 2), 2**51)}, tmp_path / f"expert_distribution_recorder_{number}.pt")
+    with pytest.raises(ReadError, match="together sum to"):
+        readers.find("sglang-recorder").read(tmp_path, ReadOptions(top_k=1))

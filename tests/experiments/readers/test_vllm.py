@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,16 @@ def test_statistics_that_are_wrong(old: str, new: str, words: str, tmp_path: Pat
     file.write_text(file.read_text().replace(old, new, 1))
     with pytest.raises(ReadError, match=words):
         readers.find("vllm-stats").read(path, ReadOptions())
+
+
+def test_an_array_whose_axes_are_stored_last_first_is_the_same_array(tmp_path: Path) -> None:
+    ids = np.array([[[0], [1]], [[0], [4]], [[0], [6]]], np.uint8)
+    for order in "CF":
+        buffer = io.BytesIO()
+        np.save(buffer, np.asarray(ids, order=order))
+        assert (b"'fortran_order': True" in buffer.getvalue()) == (order == "F")
+        response = {"id": "r", "choices": [{"routed_experts": base64.b64encode(buffer.getvalue()).decode()}]}
+        (tmp_path / "r.json").write_text(json.dumps(response))
+        (tmp_path / "r.npy").write_bytes(buffer.getvalue())
+        for name in ("r.json", "r.npy"):
+            assert only(read(tmp_path / name, n_experts=8)).ids[0].tolist() == [[1], [4], [6]]
