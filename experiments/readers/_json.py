@@ -81,11 +81,11 @@ def lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """(line number from 1, byte offset, line) of every line that is not blank. ReadError for one that is too long."""
     try:
         with path.open("rb") as file:
-            offset, number = 0, 0
-            while line := file.readline(LINE_LIMIT + 1):
+            offset, number, limit = 0, 0, min(LINE_LIMIT, max(SMALL, at_hand() // GROWTH))
+            while line := file.readline(limit + 1):
                 number += 1
-                if len(line) > LINE_LIMIT:
-                    raise ReadError(f"{path}: line {number}, byte {offset}: longer than {LINE_LIMIT:,} bytes; write one record a line")
+                if len(line) > limit:
+                    raise ReadError(f"{path}: line {number}, byte {offset}: longer than {limit:,} bytes; write one record a line")
                 if line.strip():
                     yield number, offset, line
                 offset += len(line)

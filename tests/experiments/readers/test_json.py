@@ -57,5 +57,7 @@ def test_the_memory_at_hand_bounds_a_document(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(_json, "at_hand", lambda: 32 << 20)
     with pytest.raises(ReadError, match="more than 1,048,576 for one JSON document with the memory at hand"):
         _json.load(tmp_path / "a.json")
+    with pytest.raises(ReadError, match="line 1, byte 0: longer than 1,048,576 bytes"):
+        list(_json.lines(tmp_path / "a.json"))
     (tmp_path / "a.json").write_bytes(b"[" + b"[], " * 2**10 + b"1]")
     assert _json.load(tmp_path / "a.json")[-1] == 1
