@@ -17,7 +17,7 @@ from experiments.report.content import ReportContent, TraceFacts
 from experiments.report.sections import assemble
 from experiments.report.table_files import as_csv, as_tex
 from experiments.report.topology_columns import View, estimate_of, in_full, rows_of
-from experiments.report.topology_domains import groups_words, topics_table
+from experiments.report.topology_domains import groups_words, pairs_picture, topics_table
 from experiments.report.topology_folder import FOLDER
 from experiments.report.topology_layers import pair_table
 from experiments.report.topology_panels import panels, threshold_section
@@ -289,3 +289,8 @@ def test_rows_and_estimates_of_tables():
     assert in_full([[first, ""], [second, ""], [third, "undersampled: few"]], "Note.") == (
         "Note. Reasons in full: no_data: none; undersampled: few.")
     assert in_full([["a", ""]]) == ""
+
+
+def test_where_no_declared_pair_is_in_the_trace_its_own_pairs_are_shown(whole):
+    picture = pairs_picture(View(whole))  # domain0 and domain1; the declared pairs are of the six domains
+    assert isinstance(picture, Picture) and picture.caption.startswith("None of the pairs declared beforehand")
