@@ -89,7 +89,7 @@ def _share(counts: TopologyCounts) -> Estimate:
 def _excess(counts: TopologyCounts, pairs: tuple[tuple[int, int], ...], n_draws: int, n_interval: int, bands: bool = False) -> ShiftNull:
     settings = counts.settings
     plan = ShiftPlan(n_draws, settings.seed, n_interval, drop_first=DROP_FIRST, level=settings.level, threads=settings.threads,
-                     p_values=pairs == counts.adjacent and not bands, bands=bands)
+                     p_values=pairs == counts.adjacent and not bands and not settings.judged_only, bands=bands)
     return shifted_information(counts.routed, pairs, plan)
 
 
