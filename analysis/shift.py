@@ -125,7 +125,7 @@ class ShiftNull:
         value, se, first, last = (float(x[i]) for x in (self.interval.value, self.interval.se, self.interval.low, self.interval.high)
                                   ) if known and self.interval is not None else (float(self.excess[i]), None, None, None)
         return Estimate(value, first, last, "bits", "document", self.n_documents, "group jackknife minus circular shift" if known else "plug-in",
-                        self.level, plug_in=float(self.excess[i]), se=se, n=self.n_tokens, n_of="token", null=float(self.null[:, i].mean()),
+                        self.level, plug_in=float(self.excess[i]), se=se, n=self.n_tokens, n_of="tokens", null=float(self.null[:, i].mean()),
                         null_low=float(low), null_high=float(high), p=None if np.isnan(p) else float(p))
 
 
