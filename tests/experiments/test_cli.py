@@ -197,7 +197,8 @@ def test_a_corpus_without_a_document_to_route(refused: Refused, tmp_path: Path) 
     assert "none of its 3 documents falls into the splits calibration and test" in words and "give more documents" in words
 
 
-@pytest.mark.parametrize(("share", "why"), [("0.02", "one document: no spread between documents"), ("0.0001", "no test documents")])
+@pytest.mark.parametrize(("share", "why"), [
+    pytest.param("0.02", "one document: no spread between documents", marks=pytest.mark.slow), ("0.0001", "no test documents")])
 def test_one_test_document_or_none_is_inconclusive_and_no_error(share: str, why: str, root: Path, tmp_path: Path, checkpoint: Path, capsys) -> None:
     file = corpus(tmp_path / "c.jsonl")
     assert cli.main(arguments(file, "--model", str(checkpoint), "--set", "corpus.calibration_share=0.4", "--set", f"corpus.test_share={share}")) == 0
@@ -211,6 +212,7 @@ def test_one_test_document_or_none_is_inconclusive_and_no_error(share: str, why:
     assert not re.search(r">\s*(nan|None)\s*<", page)
 
 
+@pytest.mark.slow
 def test_names_that_look_like_paths_stay_in_the_run(root: Path, tmp_path: Path, checkpoint: Path) -> None:
     names = {"herbs": "../../escape", "rocks": "a/b<script>alert(1)</script>", "winds": "CON" + "x" * 300}
     rows = [{**row, "domain": names[row["domain"]], "id": f"../../../{row['id']}"} for row in ROWS]

@@ -147,6 +147,7 @@ def _threshold(monkeypatch: pytest.MonkeyPatch, below: float) -> None:
     monkeypatch.setattr(h01_var, "VAR", replace(CLAIM, criteria=(replace(first, below=below), *rest)))
 
 
+@pytest.mark.slow
 def test_a_threshold_that_was_changed_and_registered_again_stands_in_the_finding(here: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     root, register = copied(here, tmp_path), tmp_path / "registered.json"
     for name in hypotheses.names():

@@ -95,6 +95,7 @@ def test_killed_inside_every_write_and_at_the_end_of_every_stage(root: Path, und
     assert len(looks) == 1, "a resumed look at the test documents was counted again"
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_from_before_the_training(tmp_path: Path, undisturbed: Path) -> None:
     chance, root = random.Random(SEED), tmp_path / "root"
     root.mkdir()
