@@ -39,9 +39,8 @@ def opened(path: Path, reading: Reading | None = None) -> RoutingTrace | CountsT
     from experiments.readers import assay
 
     directory = assay.directory_of(path)
-    if directory is not None:
-        assay.bounded(directory)
     if directory is not None and count_tables.is_counts(directory):
+        assay.bounded(directory)
         if reading is not None:
             reading.refuse_for(path)
         return count_tables.load(directory)

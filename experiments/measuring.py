@@ -28,10 +28,12 @@ def open_trace(path: Path, reading: Reading | None = None) -> RoutingTrace:
     """
     for directory in (path, path / "trace"):
         if (directory / "manifest.json").is_file():
+            from experiments.readers.assay import bounded
             from tracking.traces import StoredTrace
 
             if reading is not None:
                 reading.refuse_for(path)
+            bounded(directory)
             return StoredTrace.open(directory)
     if not path.exists():
         raise TraceError(f"{path}: no trace; give a run directory, its trace directory (with manifest.json), or a file that `assay import` knows")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.trace import CountsTrace, TraceError
-from experiments import inspecting
+from experiments import inspecting, measuring
 from experiments.imported_trace import Draw, ImportedTrace, joined, opened
 from experiments.importing import whole
 from experiments.progress import Silent
@@ -112,6 +112,6 @@ def test_kept_remarks_that_are_none(kept: str, tmp_path: Path) -> None:
 def test_a_parquet_of_values_without_bound_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     make_trace(tmp_path, np.random.default_rng(0), 10)
     pq.write_table(pa.table({"document": pa.array(["x" * 1_000_000] * 100).dictionary_encode()}), tmp_path / "documents.parquet")
-    for reading in (whole, inspecting.opened):
+    for reading in (whole, inspecting.opened, measuring.open_trace):
         with pytest.raises(ReadError, match=r"documents\.parquet: not read \(.*limit for a file of its size"):
             reading(tmp_path)
