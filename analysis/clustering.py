@@ -228,7 +228,8 @@ def composition_table(loads_DE: ArrayLike, k: int) -> Float:
 
     loads_DE: selections per document and expert, k of them a token. The law of each document is the conditional Bernoulli law of its loads up
     to EXACT_WORK, beyond it Hajek's approximation of that law, pi_i pi_j (1 - (1 - pi_i)(1 - pi_j) / sum pi (1 - pi)), exact as experts
-    become many. What documents' own loads hold by chance counts as composition: the table has a little too much of it, never too little.
+    become many. What a document's loads hold by chance counts as composition, too: of what its tokens share about one part in as many tokens
+    as it has. Documents must be apart: the loads of several together have lost what their topics differ in.
     Source: Hajek 1964.
     """
     loads = np.asarray(loads_DE, np.float64)

@@ -46,6 +46,12 @@ def _count(x: Any, y: Any, lg: int, table: Any) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
+def _move(y: Any, source: Any, moved: Any) -> None:
+    for t in range(len(source)):
+        moved[t] = y[source[t]]
+
+
+@numba.njit(nogil=True, cache=True)
 def _margins(table: Any, lg: int, stratum: int, nx: int, ny: int, rows: Any, columns: Any) -> Any:
     """Margins of one stratum's table; returns its total. Rows and columns beyond nx, ny hold missing choices and are not counted."""
     total = np.int64(0)
@@ -101,9 +107,7 @@ def pair_parts(
     for p in range(len(pairs)):
         a, b = pairs[p, 0], pairs[p, 1]
         if not done[b]:
-            y, moved = y_LT[b], moved_LT[b]
-            for t in range(len(source)):
-                moved[t] = y[source[t]]
+            _move(y_LT[b], source, moved_LT[b])
             done[b] = True
         table[:] = 0
         _count(x_LT[a], moved_LT[b], lg, table)
@@ -118,9 +122,7 @@ def pair_tables(x_LT: Any, y_LT: Any, source: Any, pairs: Any, lg: int, moved_LT
     for p in range(len(pairs)):
         a, b = pairs[p, 0], pairs[p, 1]
         if not done[b]:
-            y, moved = y_LT[b], moved_LT[b]
-            for t in range(len(source)):
-                moved[t] = y[source[t]]
+            _move(y_LT[b], source, moved_LT[b])
             done[b] = True
         _count(x_LT[a], moved_LT[b], lg, tables[p])
 

@@ -206,11 +206,8 @@ class _Law:
     def _independent(self, number: int, layer: LayerMeta, topic: Int, draws: Draws) -> NDArray[Any]:
         if layer.top_k == 1:
             return self._of_topic(number, topic, draws)[:, None]
-        if self.law[number] is None:
-            chosen = uniform_sets(layer.n_experts, layer.top_k, draws)
-        else:
-            sets, edges = self.law[number]  # type: ignore[misc]
-            chosen = sets[_inverse(edges, topic, draws.uniform(2))]
+        law = self.law[number]
+        chosen = uniform_sets(layer.n_experts, layer.top_k, draws) if law is None else law[0][_inverse(law[1], topic, draws.uniform(2))]
         best = self.liking[number][topic[:, None], chosen].argmax(axis=1)
         front = np.where(draws.uniform(1) < LOYAL / layer.top_k, best, 0)
         rows = np.arange(len(chosen))

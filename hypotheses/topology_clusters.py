@@ -117,7 +117,7 @@ def _one_layer(counts: TopologyCounts, layer: int, groups: Groups, calibration: 
     draws = settings.n_null_clusters if _enumerable(meta.n_experts, meta.top_k) else \
         int(np.clip(NULL_WORK // max(work, 1), min(FEWEST_DRAWS, settings.n_null_clusters), settings.n_null_clusters))
     clarity = cluster_clarity(judged.tables[0].sum(axis=0), n_clusters, rng, labels_E=partition.labels, n_draws=draws,
-                              composition_EE=composition_table(counts.loads.table(layer), meta.top_k))
+                              composition_EE=composition_table(counts.sample_loads(layer), meta.top_k))
     return LayerClusters(judged, partition, clarity, chosen_on, whole)
 
 

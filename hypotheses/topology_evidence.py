@@ -173,6 +173,14 @@ class TopologyCounts:
         """The sample's first choices with keys and groups of its documents."""
         return routed(self.sample, self.trace, self.settings.seed)
 
+    def sample_loads(self, layer: int) -> Int:
+        """Selections by document of the sample and expert [D, E]: every document apart, where `loads` folds many."""
+        sample, n_experts = self.sample, self.layers[layer].n_experts
+        row = np.repeat(np.arange(len(sample.document)) * n_experts, sample.lengths)
+        size = len(sample.document) * n_experts
+        table = sum(np.bincount(row + slot, minlength=size) for slot in sample.ids[layer])
+        return np.asarray(table, np.int64).reshape(-1, n_experts)
+
     @cached_property
     def domain_of_sample(self) -> NDArray[Any]:
         """Domain of each document of the sample [D]."""

@@ -117,7 +117,9 @@ def consistency_table(view: View) -> Table:
     titles = ("Mantel r", "ceiling", "of the ceiling", "matched", "ARI", "AMI")
     return Table("cluster_consistency", "Co-activation of one domain in another, mean over MoE layers where it is defined",
                  [Column("domains"), *(Column(title, "number") for title in titles), Column("undefined at a layer because", brief=True)], rows,
-                 in_full(rows, "The ceiling is how well halves of one domain's own documents agree: no two domains can be expected to agree better."))
+                 in_full(rows, "The ceiling is how well halves of one domain's own documents agree: no two domains can be expected to agree better. "
+                         "Pairs of experts that never met in one of the domains have no lift and are left out here; the judged numbers rank them "
+                         "lowest."))
 
 
 def _mean(values: list[object]) -> float | None:

@@ -46,7 +46,8 @@ def map_picture(view: View) -> Drawn:
         return not_drawn("The map of information between layers", _reason(view))
     return Picture("cross_layer_mi", cross_layer_map(shown),
                    "Information between the first choices of all pairs of MoE layers, jackknife-corrected, and what is left of it beyond circular "
-                   "shifts inside documents. The diagonal is the entropy of a layer, the most that any other layer could tell of it.",
+                   "shifts inside documents, positions from 4 on. The diagonal is the entropy of a layer, the most that any other layer could "
+                   "tell of it.",
                    "Heat map of mutual information, layer by layer.")
 
 
@@ -131,7 +132,8 @@ def pair_table(view: View) -> Table:
                   [Column("layer", "number"), Column("layer'", "number"), number_column("I [95% interval]"),
                    Column("plug-in: seed", "number"), Column("shifted", "number"), number_column("excess [95% interval]"),
                    Column("given type", "number"), Column("status"), reason_column()], rows,
-                  in_full(rows, "I: jackknife. Shifted: mean under circular shifts inside documents."))
+                  in_full(rows, "I: jackknife, all positions. Shifted: mean under circular shifts inside documents. It and the excess are of "
+                                "positions from 4 on, so that they do not add up to I."))
     return table if len(rows) <= 2 * LISTED else head(table, n_rows=LISTED)
 
 
